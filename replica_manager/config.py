@@ -1,23 +1,46 @@
 """The configuration of a cell, as values.  `config_check` finds every mistake in a file at once.
 
 One TOML file describes a whole cell; every server reads the same file.
+Bounds of single values stand here, beside their fields; rules that join several values are in `config_rules`.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
+
+CellName = Annotated[
+    str, Meta(pattern=r"^[a-z][a-z0-9-]{0,23}$", description="at most 24 of a-z, 0-9, - after a letter")
+]
+"""Part of paths and certificate names."""
+Faults = Annotated[int, Meta(ge=1, le=16)]
+"""A cell tolerates at least one fault; every server keeps a connection to every other one."""
+MemberId = Annotated[int, Meta(ge=0, le=255)]
+Milliseconds = Annotated[int, Meta(ge=1, le=86_400_000)]
+"""At most a day: more is a mistaken unit."""
+CrashMilliseconds = Annotated[int, Meta(ge=2000, le=86_400_000)]
+"""A shorter silence is a scheduling pause or a garbage collection, not a crash (design, "Declaring a crash")."""
+Bytes = Annotated[int, Meta(ge=1024, le=1 << 40)]
+FrameBytes = Annotated[int, Meta(ge=1024, le=(1 << 32) - 1)]
+"""A frame's length travels as an unsigned 32-bit number."""
+Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+Share = Annotated[float, Meta(ge=0.01, le=1.0)]
+"""Bounded below: a domain with less does not get ready."""
+MemoryMib = Annotated[int, Meta(ge=0, le=1 << 20)]
 
 
 class CellSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """`[cell]`: the cell as a whole."""
 
-    name: str
-    f: int = 1
+    name: CellName
+    f: Faults = 1
     """Faults tolerated; the cell has f+1 servers."""
     witnesses: int | None = None
-    """f (default) or 0."""
+    """f (default) or 0.  Never `None` in a loaded configuration."""
     kind: Literal["one-machine", "hosts"] = "one-machine"
+    network: Literal["namespaces", "loopback"] = "namespaces"
+    """One-machine cells: a network namespace per member, or plain processes on 127.0.0.1 (needs no root)."""
     state_dir: str = "var/cell"
     """Durable files: agreement logs, overlays, keys.  Relative to the configuration file."""
     runtime_dir: str = ""
@@ -25,7 +48,7 @@ class CellSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     durability: Literal["sync", "async", "none"] = "sync"
     fencing: str = "local"
     """`local` (one machine), `none`, or a command; used with `witnesses = 0`."""
-    max_clock_skew_ms: int = 1000
+    max_clock_skew_ms: Milliseconds = 1000
     passive_mode: Literal["suspended", "running"] = "suspended"
 
 
@@ -37,7 +60,7 @@ class ServiceSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     command: list[str] = []
     """Wrapper command, for `hypervisor = "subprocess"`."""
     listen: Literal["http", "framed"] = "framed"
-    memory_mib: int = 0
+    memory_mib: MemoryMib = 0
     """0: what the image asks for."""
 
 
@@ -51,51 +74,52 @@ class HypervisorSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True)
     isolation: Literal["vm", "none"] = "vm"
     """`none` must be said explicitly for `driver = "subprocess"`."""
     channel: Literal["virtio", "tcp"] = "virtio"
-    cpu_weight_background: float = 0.25
+    cpu_weight_background: Share = 0.25
+    """Share of a busy CPU for domains that do not serve yet."""
     image_dir: str = "var/images"
 
 
 class UpdatesSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """`[updates]`: passive replicas."""
 
-    refresh_updates_max: int = 100
+    refresh_updates_max: Count = 100
     """`U_max`: non-empty updates per refresh."""
-    refresh_bytes_max: int = 4 * 1024 * 1024
-    buffer_entries_max: int = 100_000
-    buffer_bytes_max: int = 256 * 1024 * 1024
-    applied_timeout_ms: int = 30_000
+    refresh_bytes_max: Bytes = 4 * 1024 * 1024
+    buffer_entries_max: Count = 100_000
+    buffer_bytes_max: Bytes = 256 * 1024 * 1024
+    applied_timeout_ms: Milliseconds = 30_000
 
 
 class LimitsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """`[limits]`: bounds on everything that others can send."""
 
-    request_bytes_max: int = 1024 * 1024
-    frame_bytes_max: int = 16 * 1024 * 1024
-    state_part_bytes_max: int = 256 * 1024
-    client_table_entries_max: int = 50_000
-    open_requests_max: int = 4096
+    request_bytes_max: Bytes = 1024 * 1024
+    frame_bytes_max: FrameBytes = 16 * 1024 * 1024
+    state_part_bytes_max: Bytes = 256 * 1024
+    client_table_entries_max: Count = 50_000
+    open_requests_max: Count = 4096
     """Delivered but not stable requests beyond which intake answers `unavailable`."""
-    connections_max: int = 8192
-    own_entries_max: int = 8192
+    connections_max: Count = 8192
+    own_entries_max: Count = 8192
     """Entries of one server waiting for their order."""
 
 
 class TimeoutsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """`[timeouts]`, in ms."""
 
-    heartbeat_ms: int = 100
-    election_ms: int = 1000
-    crash_ms: int = 4000
-    stall_start_ms: int = 250
-    stall_max_ms: int = 30_000
-    progress_ms: int = 1000
-    boot_ms: int = 300_000
+    heartbeat_ms: Milliseconds = 100
+    election_ms: Milliseconds = 1000
+    crash_ms: CrashMilliseconds = 4000
+    stall_start_ms: Milliseconds = 250
+    stall_max_ms: Milliseconds = 30_000
+    progress_ms: Milliseconds = 1000
+    boot_ms: Milliseconds = 300_000
 
 
 class ServerSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """`[[server]]`: one server."""
 
-    id: int
+    id: MemberId
     host: str = ""
     public_address: str = ""
     """`address:port` where clients connect; one-machine cells choose it themselves."""
@@ -116,9 +140,10 @@ class ServerSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class WitnessSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """`[[witness]]`: one agreement-only member."""
 
-    id: int
+    id: MemberId
     host: str = ""
     private_address: str = ""
+    rack: str = ""
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -135,4 +160,4 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     fault_injection: bool = False
     """Allows images with planted faults; one-machine cells only."""
     path: Path = Path()
-    """Where it was read from; set by `config_check.load`."""
+    """Where it was read from; set by `config_check.load`, never written in the file."""
