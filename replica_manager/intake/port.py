@@ -7,8 +7,10 @@ from replica_manager.identifiers import ClientId
 
 
 class Outcome(enum.IntEnum):
-    """What became of a request; every value but `ANSWERED` means that it was surely not executed,
-    except `SUPERSEDED`, which speaks of an earlier repetition."""
+    """What became of a request.
+
+    `UNKNOWN_CLIENT`, `UNAVAILABLE`, `SKIPPED` and `TOO_LARGE` mean that it was surely not executed.
+    """
 
     ANSWERED = 0
     """`reply` is stable: enough domains agreed on it."""
@@ -22,6 +24,8 @@ class Outcome(enum.IntEnum):
     """An operator resolved the request by skipping it; it changed nothing."""
     TOO_LARGE = 5
     """The request exceeds the configured limit."""
+    REPLY_LOST = 6
+    """A repetition of a request that was executed, but its reply is no longer kept."""
 
 
 class Submission(NamedTuple):
@@ -57,5 +61,6 @@ class IntakePort(Protocol):
         ...
 
     def forget(self, sink: ReplySink) -> None:
-        """The connection is gone: no more calls to `sink`.  Requests already ordered still execute."""
+        """The connection is gone.  Requests already ordered still execute; replies to `sink` may still come once
+        and must be ignored by it."""
         ...

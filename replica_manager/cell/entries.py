@@ -1,0 +1,105 @@
+"""Entries of the agreed sequence that replica managers order themselves.
+
+Agreement carries them as opaque payloads; membership changes are agreement's own entries.
+Digest and compare the received bytes, never a re-encoding.
+"""
+
+import msgspec
+
+RANDOM_BYTES = 16
+
+
+class _Entry(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
+    """Common shape: a tagged msgpack array."""
+
+
+class OpenClient(_Entry, tag=1):
+    """Issue a client id."""
+
+    random: bytes
+    """16 random bytes of the intake server; the id is the sequence number followed by these."""
+    token: int
+    """Chosen by the intake server to recognise its own entry."""
+
+
+class Request(_Entry, tag=2):
+    """One client request."""
+
+    client: bytes
+    number: int
+    """Per client, ascending."""
+    timestamp_us: int
+    """Clock of the intake server; lowered by the leader if too far ahead, adjusted at delivery."""
+    random: bytes
+    """16 random bytes of the intake server; seed = SHA-256(these ‖ sequence)."""
+    payload: bytes
+
+
+class Stopped(_Entry, tag=3):
+    """The hosting server knows that its domain is gone."""
+
+    domain: str
+    reason: str
+    seen: int
+
+
+class Offer(_Entry, tag=4):
+    """A server offers to activate its passive domain for the open round."""
+
+    domain: str
+    round_number: int
+    seen: int
+
+
+class Progress(_Entry, tag=5):
+    """How far one server is; from these follows what may be dropped everywhere."""
+
+    seen: int
+    stable: int
+    """Contiguous stable prefix of the server: every number up to and including this one is stable there."""
+    durable: int
+    """Every number up to and including this one is on the disk of each domain of the server."""
+    digest_position: int
+    """Position at which `digest` was taken, a multiple of `DIGEST_INTERVAL`; 0: none yet."""
+    digest: bytes
+    """Digest of the cell state right after `digest_position`."""
+
+
+class RecoveryPoint(_Entry, tag=6):
+    """All domains give their state as it is after every entry before this one.
+
+    `kind` is `checkpoint`: digests are compared and reported, nothing is replaced.
+    """
+
+    kind: str
+    seen: int
+    token: int
+
+
+CellEntry = OpenClient | Request | Stopped | Offer | Progress | RecoveryPoint
+
+DIGEST_INTERVAL = 1024
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[CellEntry] = msgspec.msgpack.Decoder(CellEntry)
+
+
+class EntryError(Exception):
+    """Raised for agreed bytes that are no entry: a broken invariant, since only managers propose entries."""
+
+
+def encode_entry(entry: CellEntry) -> bytes:
+    """Return the bytes that agreement carries."""
+    return _encoder.encode(entry)
+
+
+def decode_entry(payload: bytes) -> CellEntry:
+    """Return the entry in `payload`.
+
+    Raises:
+        EntryError: the bytes are no entry of this version.
+    """
+    try:
+        return _decoder.decode(payload)
+    except msgspec.DecodeError as error:
+        raise EntryError(f"agreed bytes are no entry: {error}") from error

@@ -1,0 +1,56 @@
+"""What the manager's core wants done; the shell does it in the order of the fields."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from exec_wrapper.wire import ToWrapper
+from replica_manager.execution.feed import PowerAction
+from replica_manager.identifiers import ClientId, DomainId
+from replica_manager.intake.port import Outcome, ReplySink
+from replica_manager.peer_messages import ManagerMessage
+
+
+class ClientReply(NamedTuple):
+    """A decided request."""
+
+    sink: ReplySink
+    client: ClientId
+    number: int
+    outcome: Outcome
+    reply: bytes
+
+
+class ClientOpening(NamedTuple):
+    """A client id that took effect, or None: not possible now."""
+
+    sink: ReplySink
+    token: int
+    client: ClientId | None
+
+
+class NamedEvent(NamedTuple):
+    """Something that an operator may ask about later."""
+
+    kind: str
+    data: dict[str, Any]
+
+
+@dataclass(slots=True)
+class CoreOutput:
+    """Everything since the last `take_output`."""
+
+    proposals: list[bytes] = field(default_factory=list)
+    """Entries to be ordered."""
+    broadcasts: list[ManagerMessage] = field(default_factory=list)
+    """To every live server but this one."""
+    sends: list[tuple[int, ManagerMessage]] = field(default_factory=list)
+    """To one server."""
+    frames: list[tuple[DomainId, ToWrapper]] = field(default_factory=list)
+    """To a local domain."""
+    power: list[tuple[DomainId, PowerAction]] = field(default_factory=list)
+    """To the hypervisor; each is answered by `on_power_done`."""
+    openings: list[ClientOpening] = field(default_factory=list)
+    replies: list[ClientReply] = field(default_factory=list)
+    events: list[NamedEvent] = field(default_factory=list)
+    completed_points: list[int] = field(default_factory=list)
+    """Checkpoints for which every domain has given its digest."""

@@ -1,0 +1,129 @@
+"""What local domains say, turned into votes, progress and state digests; and what they are told.
+
+Source: design "Wrapper protocol".
+"""
+
+from collections.abc import Mapping, Sequence
+
+from exec_wrapper.wire import (
+    Applied,
+    Executed,
+    Failed,
+    FromWrapper,
+    NextPart,
+    Pong,
+    StatePart,
+    StateSet,
+    Synced,
+    TakeState,
+    ToWrapper,
+    WrapperHello,
+)
+from replica_manager.cell.roles import Role
+from replica_manager.core_output import CoreOutput, NamedEvent
+from replica_manager.execution.feed import Feed, FeedMisuse
+from replica_manager.execution.request_log import RequestLog
+from replica_manager.identifiers import DomainId
+from replica_manager.peer_messages import StateDigests, Votes
+from replica_manager.recovery.state_digests import CheckpointBoard, StateOrderError, StateReader
+from replica_manager.updates.update_buffer import UpdateBuffer
+from replica_manager.voting.vote_count import vote_digest
+from replica_manager.voting.voter import Voter
+
+STATE_CREDIT = 4
+"""Parts that may be on their way: hides a round trip without filling anybody's memory."""
+
+
+class DomainAnswers:
+    """The frames of the domains of this server."""
+
+    def __init__(
+        self, feeds: Mapping[DomainId, Feed], requests: RequestLog, voter: Voter, board: CheckpointBoard
+    ) -> None:
+        """Take answers into these."""
+        self._feeds = feeds
+        self._requests = requests
+        self._voter = voter
+        self._board = board
+        self._votes: dict[DomainId, tuple[list[int], list[bytes]]] = {}
+        self._readers: dict[DomainId, StateReader] = {}
+        self.refreshes = 0
+        self.last_refresh_updates = 0
+
+    def take(self, domain: DomainId, frames: Sequence[FromWrapper], output: CoreOutput) -> str | None:
+        """Take frames of `domain`; return why it misbehaved, or None."""
+        feed = self._feeds[domain]
+        try:
+            for frame in frames:
+                self._take_one(feed, frame, output)
+        except (FeedMisuse, StateOrderError) as misuse:
+            return str(misuse)
+        return None
+
+    def _take_one(self, feed: Feed, frame: FromWrapper, output: CoreOutput) -> None:
+        match frame:
+            case Executed(sequence=sequence, reply=reply, update=update):
+                self._on_executed(feed, sequence, reply, update)
+            case Applied(up_to=up_to):
+                count = feed.on_applied(up_to)
+                if feed.role is Role.PASSIVE:
+                    self.refreshes += 1
+                    self.last_refresh_updates = count
+                    data = {"domain": feed.domain, "updates": count, "up_to": up_to}
+                    output.events.append(NamedEvent("refreshed", data))
+            case Synced(cursor=cursor):
+                feed.on_synced(cursor)
+            case StatePart():
+                self._on_state_part(feed, frame, output)
+            case Failed(text=text):
+                raise FeedMisuse(f"the wrapper gave up: {text}")
+            case Pong():
+                pass
+            case StateSet() | WrapperHello():
+                raise FeedMisuse(f"sent {type(frame).__name__} without being asked")
+
+    def _on_executed(self, feed: Feed, sequence: int, reply: bytes, update: bytes) -> None:
+        feed.on_executed(sequence, has_update=bool(update))
+        record = self._requests.get(sequence)
+        if record is None:
+            return  # stable everywhere and dropped: nobody needs this vote
+        digest = vote_digest(reply, update)
+        if digest not in record.values:
+            self._voter.record_value(record, digest, reply, update)
+        self._voter.record_vote(feed.domain, sequence, digest)
+        batch = self._votes.get(feed.domain)
+        if batch is None:
+            batch = self._votes[feed.domain] = ([], [])
+        batch[0].append(sequence)
+        batch[1].append(digest)
+
+    def _on_state_part(self, feed: Feed, part: StatePart, output: CoreOutput) -> None:
+        reader = self._readers.get(feed.domain)
+        if reader is None:
+            raise StateOrderError("sent state without being asked")
+        reader.take(part)
+        if not part.is_last:
+            output.frames.append((feed.domain, NextPart(1)))
+            return
+        del self._readers[feed.domain]
+        feed.on_state_given(part.point)
+        content = reader.content_digest
+        output.broadcasts.append(StateDigests(feed.domain, part.point, reader.part_digests, content))
+        if self._board.report(feed.domain, part.point, content):
+            output.completed_points.append(part.point)
+
+    def pump(self, feed: Feed, buffer: UpdateBuffer, output: CoreOutput) -> None:
+        """Hand a domain what can be handed now."""
+        frames: list[ToWrapper] = []
+        feed.pump(self._requests, buffer, frames)
+        for frame in frames:
+            output.frames.append((feed.domain, frame))
+            if isinstance(frame, TakeState):
+                self._readers[feed.domain] = StateReader(frame.point)
+                output.frames.append((feed.domain, NextPart(STATE_CREDIT)))
+
+    def flush_votes(self, output: CoreOutput) -> None:
+        """Put the votes since the last call into one message per domain."""
+        for domain, (sequences, digests) in self._votes.items():
+            output.broadcasts.append(Votes(domain, sequences, b"".join(digests)))
+        self._votes.clear()

@@ -1,0 +1,284 @@
+"""One feed per domain: everything a domain is told about the agreed order goes through its feed.
+
+A feed's cursor is the first sequence number not yet handed to the domain.  It moves only forward and by one: past
+`s` by `Execute(s)`, or by `s`'s update once `s` is in this server's stable prefix.  A passive domain is fed updates
+only; an active one updates up to the stable prefix and `Execute` from there.  A role change never moves a cursor, so
+nothing is skipped or done twice.
+
+Source: design "Execution and voting", "One feed per domain" (`L1`: with "active from number s" instead of a cursor,
+an older open number deadlocks the cell).
+"""
+
+import enum
+from collections import deque
+from dataclasses import dataclass
+
+from exec_wrapper.wire import ApplyUpdates, Execute, Sync, TakeState, ToWrapper
+from replica_manager.cell.roles import Role
+from replica_manager.execution.request_log import RequestLog
+from replica_manager.identifiers import DomainId
+from replica_manager.updates.update_buffer import UpdateBuffer
+
+EXECUTES_IN_FLIGHT_MAX = 256
+"""Requests handed to a domain and not answered: enough to hide a round trip, few enough to bound its queue."""
+
+
+class Power(enum.Enum):
+    """Whether the domain has CPU time."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    SUSPENDING = "suspending"
+    SUSPENDED = "suspended"
+    RESUMING = "resuming"
+    GONE = "gone"
+
+
+class PowerAction(enum.Enum):
+    """What the shell must ask of the hypervisor."""
+
+    SUSPEND = "suspend"
+    RESUME = "resume"
+    DESTROY = "destroy"
+
+
+@dataclass(frozen=True, slots=True)
+class FeedSettings:
+    """When a passive domain is refreshed."""
+
+    refresh_updates_max: int
+    """`U_max`: non-empty updates."""
+    refresh_bytes_max: int
+    refresh_lag_max: int
+    """Numbers, with or without update: so that a stretch of read-only requests does not hold the log for ever."""
+    batch_bytes_max: int
+    """Bytes of one `ApplyUpdates` frame."""
+    state_format: int
+    is_passive_kept_running: bool
+
+
+class FeedMisuse(Exception):
+    """Raised when a domain answers what it was not asked: the domain's fault."""
+
+
+class Feed:
+    """What one local domain was handed, has answered and is to be handed next."""
+
+    def __init__(self, domain: DomainId, role: Role, settings: FeedSettings, first_refresh_updates: int) -> None:
+        """Make the feed of a domain that has not said Hello.
+
+        Args:
+            domain: its name.
+            role: its role in the cell.
+            settings: see `FeedSettings`.
+            first_refresh_updates: the first refresh comes after this many updates (staggered over the servers).
+        """
+        self.domain = domain
+        self.role = role
+        self.power = Power.STARTING
+        self.is_linked = False
+        self.cursor = 1
+        self.previous = 0
+        """Last number covered by a frame."""
+        self.confirmed = 0
+        """Every number up to and including this one is executed or applied by the domain."""
+        self.synced_cursor = 1
+        self.is_sync_due = False
+        self.points: deque[int] = deque()
+        """Positions at which the domain will give its state, ascending."""
+        self.state_point = 0
+        """Position whose state is streaming; 0: none."""
+        self.executing: deque[int] = deque()
+        self.applying_up_to = 0
+        self.applying_count = 0
+        self._settings = settings
+        self._refresh_updates = first_refresh_updates
+        self._is_syncing = False
+        self._has_unsynced = False
+
+    # -- what the domain and the hypervisor say ----------------------------------------------------------------
+
+    def on_linked(self, cursor: int) -> None:
+        """The wrapper said Hello with this cursor; it has CPU time."""
+        self.is_linked = True
+        self.cursor = cursor
+        self.previous = cursor - 1
+        self.confirmed = cursor - 1
+        self.synced_cursor = cursor
+        self.power = Power.RUNNING
+
+    def on_gone(self) -> None:
+        """The domain is no more."""
+        self.is_linked = False
+        self.power = Power.GONE
+        self.executing.clear()
+
+    def on_executed(self, sequence: int, *, has_update: bool) -> None:
+        """The domain executed `sequence`.
+
+        Raises:
+            FeedMisuse: it was not asked, or not in this order.
+        """
+        if not self.executing or self.executing[0] != sequence:
+            raise FeedMisuse(f"answered {sequence}, asked {self.executing[0] if self.executing else 'nothing'}")
+        self.executing.popleft()
+        self.confirmed = self.executing[0] - 1 if self.executing else self.cursor - 1
+        if has_update:
+            self._has_unsynced = True
+
+    def on_applied(self, up_to: int) -> int:
+        """The domain applied a batch; return how many updates it had.
+
+        Raises:
+            FeedMisuse: no such batch is outstanding.
+        """
+        if not self.applying_up_to or up_to != self.applying_up_to:
+            raise FeedMisuse(f"applied up to {up_to}, asked {self.applying_up_to or 'nothing'}")
+        self.confirmed = max(self.confirmed, up_to)
+        self.applying_up_to = 0
+        if self.applying_count:
+            self._has_unsynced = True
+        return self.applying_count
+
+    def on_synced(self, cursor: int) -> None:
+        """Everything before `cursor` is on the domain's disk.
+
+        Raises:
+            FeedMisuse: not asked, or a cursor that the domain was never handed.
+        """
+        if not self._is_syncing or cursor > self.cursor:
+            raise FeedMisuse(f"synced up to {cursor}, handed up to {self.cursor}")
+        self._is_syncing = False
+        self.synced_cursor = max(self.synced_cursor, cursor)
+
+    def on_state_given(self, point: int) -> None:
+        """The last part of the state at `point` has come."""
+        if point == self.state_point:
+            self.state_point = 0
+
+    # -- what the cell wants -----------------------------------------------------------------------------------
+
+    def request_state(self, point: int) -> None:
+        """Have the domain give its state as of `point`."""
+        self.points.append(point)
+
+    def request_sync(self) -> None:
+        """Have the domain make its state durable: an active one now, a passive one at its next refresh."""
+        self.is_sync_due = self._has_unsynced
+
+    def durable_through(self, buffer: UpdateBuffer) -> int:
+        """Return the last number whose effects are on the domain's disk, numbers without effect included."""
+        if self._has_unsynced or self._is_syncing:
+            return self.synced_cursor - 1
+        if self.role is Role.PASSIVE:
+            return max(self.confirmed, buffer.next_update(self.cursor) - 1)
+        return self.confirmed
+
+    def needed_from(self, buffer: UpdateBuffer) -> int:
+        """Return the first number that the domain may still need from the log."""
+        if self.role is Role.PASSIVE:
+            return min(self.confirmed + 1, self.cursor) if self.applying_up_to else buffer.next_update(self.cursor)
+        return self.confirmed + 1
+
+    def is_refresh_due(self, buffer: UpdateBuffer) -> bool:
+        """Whether a passive domain should be woken for updates."""
+        waiting = buffer.waiting_count(self.cursor)
+        return (
+            waiting >= self._refresh_updates
+            or buffer.prefix - self.cursor >= self._settings.refresh_lag_max
+            or (waiting > 0 and buffer.waiting_bytes(self.cursor) >= self._settings.refresh_bytes_max)
+            or (bool(self.points) and buffer.prefix >= self.points[0] - 1)
+        )
+
+    def plan_power(self, buffer: UpdateBuffer) -> PowerAction | None:
+        """Return what to ask of the hypervisor now, and note that it was asked."""
+        if not self.is_linked or self.power is Power.GONE:
+            return None
+        if self.power is Power.SUSPENDED and self._needs_cpu(buffer):
+            self.power = Power.RESUMING
+            return PowerAction.RESUME
+        if self.power is Power.RUNNING and not self._needs_cpu(buffer):
+            self.power = Power.SUSPENDING
+            return PowerAction.SUSPEND
+        return None
+
+    def _needs_cpu(self, buffer: UpdateBuffer) -> bool:
+        if self.role is Role.ACTIVE or self._settings.is_passive_kept_running:
+            return True
+        busy = self.applying_up_to or self._is_syncing or self.state_point or self.executing
+        return bool(busy) or self.is_refresh_due(buffer)
+
+    # -- what is handed next -----------------------------------------------------------------------------------
+
+    def pump(self, requests: RequestLog, buffer: UpdateBuffer, out: list[ToWrapper]) -> None:
+        """Append the frames that can be sent now to `out` and move the cursor."""
+        if not self.is_linked or self.power is not Power.RUNNING:
+            return
+        if self.role is Role.ACTIVE:
+            while self._step_active(requests, buffer, out):
+                pass
+        else:
+            while self._step_passive(buffer, out):
+                pass
+
+    def _step_active(self, requests: RequestLog, buffer: UpdateBuffer, out: list[ToWrapper]) -> bool:
+        if self.is_sync_due and self._maybe_sync(out):
+            return True
+        if self._maybe_take_state(out):
+            return True
+        if self.applying_up_to:
+            return False
+        if self.cursor <= buffer.prefix:
+            return self._apply(buffer, out)
+        if self.cursor > requests.last or len(self.executing) >= EXECUTES_IN_FLIGHT_MAX:
+            return False
+        sequence = self.cursor
+        record = requests.get(sequence)
+        self.cursor = sequence + 1
+        if record is not None:
+            out.append(Execute(self.previous, sequence, record.timestamp_us, record.seed, record.payload))
+            self.previous = sequence
+            self.executing.append(sequence)
+        elif not self.executing:
+            self.confirmed = sequence
+        return True
+
+    def _step_passive(self, buffer: UpdateBuffer, out: list[ToWrapper]) -> bool:
+        if self.applying_up_to or self.executing:
+            return False
+        if self._maybe_take_state(out):
+            return True
+        if self.is_refresh_due(buffer) and self.cursor <= buffer.prefix:
+            self._refresh_updates = self._settings.refresh_updates_max
+            return self._apply(buffer, out)
+        if self.is_sync_due and self.confirmed == self.cursor - 1:
+            self._maybe_sync(out)
+        return False
+
+    def _maybe_sync(self, out: list[ToWrapper]) -> bool:
+        self.is_sync_due = False
+        if self._is_syncing:
+            return False
+        self._is_syncing = True
+        self._has_unsynced = False
+        out.append(Sync())
+        return True
+
+    def _maybe_take_state(self, out: list[ToWrapper]) -> bool:
+        if not self.points or self.points[0] > self.cursor or self.state_point:
+            return False
+        assert self.points[0] == self.cursor, "a feed passed a position whose state was wanted"
+        self.state_point = self.points.popleft()
+        out.append(TakeState(self.previous, self.state_point, self._settings.state_format))
+        return True
+
+    def _apply(self, buffer: UpdateBuffer, out: list[ToWrapper]) -> bool:
+        limit = min(buffer.prefix, self.points[0] - 1) if self.points else buffer.prefix
+        if limit < self.cursor:
+            return False
+        batch = buffer.batch(self.cursor, limit, self._settings.batch_bytes_max)
+        out.append(ApplyUpdates(self.previous, batch.up_to, batch.updates))
+        self.applying_up_to = self.previous = batch.up_to
+        self.applying_count = len(batch.updates)
+        self.cursor = batch.up_to + 1
+        return True

@@ -1,0 +1,111 @@
+"""Everything known about sequence numbers that somebody may still need.
+
+Source: design "What may be dropped": votes, digests and values below `stable_all`; requests below both `stable_all`
+and every local cursor; nothing else.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+
+from replica_manager.identifiers import ClientId, DomainId
+
+KEPT_FOR_EXPLANATION = 10_000
+"""Numbers below `stable_all` whose votes an operator can still ask for; about 600 bytes each."""
+
+
+class RequestRecord:
+    """One accepted request on this server."""
+
+    __slots__ = (
+        "client",
+        "is_complete",
+        "is_contested",
+        "number",
+        "payload",
+        "payload_bytes",
+        "seed",
+        "sequence",
+        "stable_digest",
+        "timestamp_us",
+        "values",
+        "votes",
+    )
+
+    def __init__(
+        self, sequence: int, client: ClientId, number: int, timestamp_us: int, seed: bytes, payload: bytes
+    ) -> None:
+        """Remember the request at `sequence`; nobody has voted."""
+        self.sequence = sequence
+        self.client = client
+        self.number = number
+        self.timestamp_us = timestamp_us
+        self.seed = seed
+        self.payload = payload
+        self.payload_bytes = len(payload)
+        self.votes: dict[DomainId, bytes] = {}
+        self.values: dict[bytes, tuple[bytes, bytes]] = {}
+        """Digest → (reply, update), of local domains or fetched."""
+        self.stable_digest: bytes | None = None
+        self.is_contested = False
+        """Whether votes differ."""
+        self.is_complete = False
+        """Whether it is stable and the stable value is here."""
+
+
+class RequestLog:
+    """Records by sequence number, dense from `first` to `last`; numbers of commands have no record."""
+
+    def __init__(self) -> None:
+        """Make an empty log before number 1."""
+        self._records: deque[RequestRecord | None] = deque()
+        self.first = 1
+        self._explained: deque[RequestRecord] = deque(maxlen=KEPT_FOR_EXPLANATION)
+
+    @property
+    def last(self) -> int:
+        """The newest number; `first - 1` when empty."""
+        return self.first + len(self._records) - 1
+
+    def append(self, sequence: int, record: RequestRecord | None) -> None:
+        """Add the next number; None: a command, nothing to execute."""
+        assert sequence == self.last + 1, f"number {sequence} after {self.last}"
+        self._records.append(record)
+
+    def get(self, sequence: int) -> RequestRecord | None:
+        """Return the record; None for a command, a dropped or a future number."""
+        index = sequence - self.first
+        return self._records[index] if 0 <= index < len(self._records) else None
+
+    def records(self, first: int) -> Iterator[RequestRecord]:
+        """Yield the records from `first` on, ascending."""
+        for sequence in range(max(first, self.first), self.last + 1):
+            record = self.get(sequence)
+            if record is not None:
+                yield record
+
+    def drop_through(self, sequence: int) -> None:
+        """Forget every number up to and including `sequence`, but keep who voted what for a while."""
+        while self._records and self.first <= sequence:
+            record = self._records.popleft()
+            self.first += 1
+            if record is not None:
+                record.payload = b""
+                record.values.clear()
+                self._explained.append(record)
+
+    def restart_at(self, first: int) -> None:
+        """Forget everything; the next number is `first`."""
+        self._records.clear()
+        self.first = first
+
+    def explain(self, sequence: int) -> RequestRecord | None:
+        """Return the record for an operator, also a while after it was dropped."""
+        record = self.get(sequence)
+        if record is not None or not self._explained:
+            return record
+        low, high = 0, len(self._explained) - 1
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if self._explained[middle].sequence < sequence else (low, middle)
+        found = self._explained[low]
+        return found if found.sequence == sequence else None

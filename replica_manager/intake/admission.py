@@ -1,0 +1,107 @@
+"""Requests on their way through agreement, and the connections that wait for them.
+
+Source: design "Client table"; SPARE §4.3.1.
+"""
+
+from replica_manager.cell.effects import RequestRepeated
+from replica_manager.cell.entries import OpenClient, Request, decode_entry, encode_entry
+from replica_manager.core_output import ClientOpening, ClientReply, CoreOutput
+from replica_manager.execution.request_log import RequestRecord
+from replica_manager.identifiers import CLIENT_ID_BYTES, ClientId
+from replica_manager.intake.port import Outcome, ReplySink, Submission
+from replica_manager.intake.reply_cache import ReplyCache, Waiting
+
+NUMBER_MAX = 2**63 - 1
+
+
+class Admission:
+    """Who waits for what on this server."""
+
+    def __init__(self, entries_max: int, request_bytes_max: int) -> None:
+        """Wait for nothing yet."""
+        self.replies = ReplyCache(entries_max)
+        self._request_bytes_max = request_bytes_max
+        self._waiting: dict[ClientId, Waiting] = {}
+        self._opening: dict[int, tuple[ReplySink, int]] = {}
+        self._next_token = 1
+        self.answered = 0
+
+    @property
+    def waiting_count(self) -> int:
+        """Requests and openings not decided yet."""
+        return len(self._waiting) + len(self._opening)
+
+    # -- in ----------------------------------------------------------------------------------------------------
+
+    def open(self, sink: ReplySink, token: int, random: bytes) -> bytes:
+        """Return the entry that issues a client id."""
+        own_token = self._next_token
+        self._next_token += 1
+        self._opening[own_token] = (sink, token)
+        return encode_entry(OpenClient(random, own_token))
+
+    def judge(self, submission: Submission) -> Outcome:
+        """Return `ANSWERED` if the submission may be ordered, else why not."""
+        if len(submission.payload) > self._request_bytes_max:
+            return Outcome.TOO_LARGE
+        if len(submission.client) != CLIENT_ID_BYTES:
+            return Outcome.UNKNOWN_CLIENT
+        if not 0 < submission.number <= NUMBER_MAX:
+            return Outcome.SUPERSEDED
+        return Outcome.ANSWERED
+
+    def admit(self, sink: ReplySink, submission: Submission, now_us: int, random: bytes) -> bytes:
+        """Return the entry that orders the submission; the reply will go to `sink`."""
+        self._waiting[submission.client] = Waiting(sink, submission.number)
+        return encode_entry(Request(submission.client, submission.number, now_us, random, submission.payload))
+
+    def refuse(self, output: CoreOutput, sink: ReplySink, submission: Submission, outcome: Outcome) -> None:
+        """Answer a submission that is not ordered."""
+        output.replies.append(ClientReply(sink, submission.client, submission.number, outcome, b""))
+
+    def refuse_opening(self, output: CoreOutput, sink: ReplySink, token: int) -> None:
+        """Answer an opening that is not ordered."""
+        output.openings.append(ClientOpening(sink, token, None))
+
+    def withdraw(self, output: CoreOutput, payload: bytes) -> bool:
+        """Agreement did not take the entry: answer the client; return False if it is no client's entry."""
+        match decode_entry(payload):
+            case Request(client=client, number=number):
+                self.on_decided(output, ClientId(client), number, Outcome.UNAVAILABLE)
+            case OpenClient(token=token) if token in self._opening:
+                sink, asked = self._opening.pop(token)
+                self.refuse_opening(output, sink, asked)
+            case _:
+                return False
+        return True
+
+    # -- out ---------------------------------------------------------------------------------------------------
+
+    def on_issued(self, output: CoreOutput, client: ClientId, token: int) -> None:
+        """An opening of this server was delivered."""
+        opening = self._opening.pop(token, None)
+        if opening is not None:
+            output.openings.append(ClientOpening(opening[0], opening[1], client))
+
+    def on_stable(self, output: CoreOutput, client: ClientId, number: int, sequence: int, reply: bytes) -> None:
+        """A request is stable and its reply is here."""
+        self.replies.keep(client, sequence, reply)
+        self.on_decided(output, client, number, Outcome.ANSWERED, reply)
+
+    def on_decided(
+        self, output: CoreOutput, client: ClientId, number: int, outcome: Outcome, reply: bytes = b""
+    ) -> None:
+        """Answer whoever waits for this request here."""
+        waiting = self._waiting.get(client)
+        if waiting is not None and waiting.number == number:
+            del self._waiting[client]
+            self.answered += 1
+            output.replies.append(ClientReply(waiting.sink, client, number, outcome, reply))
+
+    def on_repeated(self, output: CoreOutput, effect: RequestRepeated, first: RequestRecord | None) -> None:
+        """A repetition was delivered: answer it from the cache, or when the first one becomes stable."""
+        reply = self.replies.find(effect.client, effect.first_sequence)
+        if reply is not None:
+            self.on_decided(output, effect.client, effect.number, Outcome.ANSWERED, reply)
+        elif first is None or first.is_complete:
+            self.on_decided(output, effect.client, effect.number, Outcome.REPLY_LOST)

@@ -1,0 +1,364 @@
+"""The replica manager's core: composes the pure rooms; no I/O, no clock, no randomness of its own.
+
+Inputs are method calls (`deliver`, `submit`, `on_peer_frame`, `on_domain_frames`, …), outputs are collected in one
+`CoreOutput`.  The asyncio shell (`wiring`) and the simulator run exactly this class.
+
+Source: SPARE §4.3; design "Execution and voting", "Passive replicas".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agreement.messages import Change, Entry
+from exec_wrapper.wire import FromWrapper, WrapperHello
+from replica_manager.cell.cell_state import CellState
+from replica_manager.cell.effects import (
+    ClientIssued,
+    Effect,
+    MembershipChanged,
+    ProgressMade,
+    RequestAccepted,
+    RequestRefused,
+    RequestRepeated,
+    RoleChanged,
+    RoundOpened,
+    StateWanted,
+)
+from replica_manager.cell.entries import DIGEST_INTERVAL, Offer, Progress, RecoveryPoint, Stopped, encode_entry
+from replica_manager.cell.roles import Role
+from replica_manager.core_output import CoreOutput, NamedEvent
+from replica_manager.execution.domain_answers import DomainAnswers
+from replica_manager.execution.feed import Feed, FeedSettings, Power, PowerAction
+from replica_manager.execution.request_log import RequestLog, RequestRecord
+from replica_manager.identifiers import DomainId
+from replica_manager.intake.admission import Admission
+from replica_manager.intake.port import Outcome, ReplySink, Submission
+from replica_manager.peer_messages import FetchResult, PeerFrame, Result, StableNotice, StateDigests, Votes
+from replica_manager.recovery.state_digests import CheckpointBoard
+from replica_manager.updates.update_buffer import UpdateBuffer
+from replica_manager.voting.catch_up import CatchUp
+from replica_manager.voting.vote_count import vote_digest
+from replica_manager.voting.voter import Contradiction, Verdict, Voter
+
+DIGESTS_KEPT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class CoreSettings:
+    """Bounds and times of one manager; equal on all servers but for `server`."""
+
+    server: int
+    f: int
+    client_table_entries_max: int
+    open_requests_max: int
+    request_bytes_max: int
+    buffer_entries_max: int
+    buffer_bytes_max: int
+    progress_ms: int
+    sync_ms: int
+    """How often domains make their state durable."""
+    stall_start_ms: int
+    feed: FeedSettings
+
+
+class ManagerCore:
+    """One server's replica manager without its I/O."""
+
+    def __init__(self, settings: CoreSettings, now_ms: int) -> None:
+        """Make the manager of a server of a new cell; its two domains have not said Hello yet."""
+        self.settings = settings
+        self.cell = CellState(settings.f, settings.client_table_entries_max)
+        self.requests = RequestLog()
+        self.buffer = UpdateBuffer()
+        self.voter = Voter(self.cell, self.requests, self.buffer, self._on_complete, self._on_finding)
+        self.admission = Admission(settings.client_table_entries_max, settings.request_bytes_max)
+        self.catch_up = CatchUp(settings.server, settings.stall_start_ms)
+        self.board = CheckpointBoard()
+        first_refresh = settings.feed.refresh_updates_max * (settings.server + 1) // (settings.f + 1)
+        self.feeds = {
+            record.domain: Feed(record.domain, record.role, settings.feed, max(1, first_refresh))
+            for record in self.cell.domains.values()
+            if record.server == settings.server
+        }
+        self.answers = DomainAnswers(self.feeds, self.requests, self.voter, self.board)
+        self.refreshes = 0
+        self.findings: dict[tuple[str, int], Contradiction | Verdict] = {}
+        self._output = CoreOutput()
+        self._digests: dict[int, bytes] = {}
+        self._needs_pump = False
+        self._last_progress: tuple[int, int, int] = (0, 0, 0)
+        self._last_request = 0
+        self._deferred: list[bytes] = []
+        self._progress_at_ms = now_ms + settings.progress_ms
+        self._sync_at_ms = now_ms + settings.sync_ms
+
+    # -- clients -----------------------------------------------------------------------------------------------
+
+    def open_client(self, sink: ReplySink, token: int, random: bytes) -> None:
+        """Order a new client id; `random` are 16 random bytes."""
+        if self._is_full():
+            self.admission.refuse_opening(self._output, sink, token)
+        else:
+            self._output.proposals.append(self.admission.open(sink, token, random))
+
+    def submit(self, sink: ReplySink, submission: Submission, now_us: int, random: bytes) -> None:
+        """Order a request; `now_us` is the wall clock, `random` 16 random bytes."""
+        outcome = Outcome.UNAVAILABLE if self._is_full() else self.admission.judge(submission)
+        if outcome is not Outcome.ANSWERED:
+            self.admission.refuse(self._output, sink, submission, outcome)
+            return
+        self._output.proposals.append(self.admission.admit(sink, submission, now_us, random))
+
+    def on_proposal_refused(self, payload: bytes) -> None:
+        """Agreement's queue was full: the entry was surely not ordered.  The manager's own entries are tried again."""
+        if not self.admission.withdraw(self._output, payload):
+            self._deferred.append(payload)
+
+    def _is_full(self) -> bool:
+        open_count = self.requests.last - self.buffer.prefix + self.admission.waiting_count
+        return (
+            open_count >= 2 * self.settings.open_requests_max
+            or self.requests.last - self.buffer.prefix >= self.settings.open_requests_max
+            or self.buffer.entry_count >= self.settings.buffer_entries_max
+            or self.buffer.byte_count >= self.settings.buffer_bytes_max
+        )
+
+    # -- the agreed order --------------------------------------------------------------------------------------
+
+    def deliver(self, sequence: int, agreed: Entry | Change) -> None:
+        """Apply the next entry of the agreed order."""
+        effects = self.cell.apply(sequence, agreed)
+        first = effects[0] if effects else None
+        record = None
+        if isinstance(first, RequestAccepted):
+            record = RequestRecord(sequence, first.client, first.number, first.timestamp_us, first.seed, first.payload)
+            self._last_request = sequence
+        self.requests.append(sequence, record)
+        if record is None:
+            for effect in effects:
+                self._on_effect(sequence, effect, agreed)
+        self._needs_pump = True
+        self.voter.on_delivered(sequence)
+        if sequence % DIGEST_INTERVAL == 0:
+            self._keep_digest(sequence)
+
+    def _keep_digest(self, sequence: int) -> None:
+        self._digests[sequence] = self.cell.digest()
+        self._digests.pop(sequence - DIGESTS_KEPT * DIGEST_INTERVAL, None)
+
+    def _on_effect(self, sequence: int, effect: Effect, agreed: Entry | Change) -> None:
+        match effect:
+            case RequestAccepted():
+                raise AssertionError("an accepted request is the only effect of its entry")
+            case ClientIssued(client=client, token=token):
+                assert isinstance(agreed, Entry)
+                if agreed.server == self.settings.server:
+                    self.admission.on_issued(self._output, client, token)
+            case RequestRepeated():
+                self.admission.on_repeated(self._output, effect, self.requests.get(effect.first_sequence))
+            case RequestRefused(client=client, number=number, outcome=outcome):
+                self.admission.on_decided(self._output, client, number, outcome)
+            case RoleChanged():
+                self._on_role_changed(effect)
+            case MembershipChanged():
+                self._event("membership_changed", **effect._asdict())
+                self.catch_up.forget_peers_except(effect.live_servers)
+                self.voter.recount()
+            case RoundOpened(round_number=round_number, count=count):
+                self._event("round_opened", round=round_number, count=count, sequence=sequence)
+                self._offer(round_number)
+            case ProgressMade():
+                self._on_progress(effect)
+            case StateWanted(kind=kind, token=token):
+                self._on_state_wanted(sequence, kind, token)
+
+    def _on_role_changed(self, effect: RoleChanged) -> None:
+        self._event("role_changed", domain=effect.domain, role=effect.role.value, reason=effect.reason)
+        feed = self.feeds.get(effect.domain)
+        if effect.role is Role.RETIRED:
+            self._output.completed_points.extend(self.board.excuse(effect.domain))
+        if feed is None:
+            return
+        feed.role = effect.role
+        if effect.role is Role.RETIRED:
+            feed.on_gone()
+            self._output.power.append((effect.domain, PowerAction.DESTROY))
+        self.voter.recount()
+
+    def _offer(self, round_number: int) -> None:
+        for feed in self.feeds.values():
+            if feed.role is Role.PASSIVE and feed.power is not Power.GONE:
+                offer = Offer(feed.domain, round_number, self.cell.sequence)
+                self._output.proposals.append(encode_entry(offer))
+
+    def _on_progress(self, effect: ProgressMade) -> None:
+        own = self._digests.get(effect.digest_position)
+        assert own is None or own == effect.digest, (
+            f"cell state at {effect.digest_position} differs between this server and server {effect.server}"
+        )
+        needed = [feed.needed_from(self.buffer) for feed in self.feeds.values() if feed.power is not Power.GONE]
+        self.requests.drop_through(min(effect.stable_all, self.buffer.prefix, *(n - 1 for n in needed)))
+        if needed:
+            self.buffer.drop_below(min(needed))
+
+    def _on_state_wanted(self, point: int, kind: str, token: int) -> None:
+        expected = self.cell.domains_in(Role.ACTIVE) + self.cell.domains_in(Role.PASSIVE)
+        self.board.open(point, frozenset(record.domain for record in expected))
+        self._event("checkpoint_ordered", point=point, reason=kind, token=token)
+        for feed in self.feeds.values():
+            if feed.power is not Power.GONE:
+                feed.request_state(point)
+
+    def order_checkpoint(self, token: int) -> None:
+        """Have every domain give its state at one agreed position."""
+        self._output.proposals.append(encode_entry(RecoveryPoint("checkpoint", self.cell.sequence, token)))
+
+    # -- domains -----------------------------------------------------------------------------------------------
+
+    def on_domain_linked(self, domain: DomainId, hello: WrapperHello) -> None:
+        """A local domain's wrapper said Hello."""
+        self.feeds[domain].on_linked(hello.cursor)
+        self._event("domain_ready", domain=domain, image=hello.image, service=hello.service, cursor=hello.cursor)
+        self._needs_pump = True
+
+    def on_domain_frames(self, domain: DomainId, frames: Sequence[FromWrapper]) -> None:
+        """A local domain answered."""
+        misuse = self.answers.take(domain, frames, self._output)
+        if misuse is not None:
+            self._event("domain_misbehaved", domain=domain, reason=misuse)
+            self.on_domain_gone(domain, misuse)
+        self._needs_pump = True
+
+    def on_domain_gone(self, domain: DomainId, reason: str) -> None:
+        """The hypervisor reports a local domain stopped, or its link ended: this server knows, no vote is needed."""
+        feed = self.feeds[domain]
+        if feed.power is Power.GONE:
+            return
+        feed.on_gone()
+        self._event("domain_gone", domain=domain, reason=reason)
+        self._output.proposals.append(encode_entry(Stopped(domain, reason, self.cell.sequence)))
+
+    def on_power_done(self, domain: DomainId, action: PowerAction) -> None:
+        """The hypervisor did what was asked."""
+        feed = self.feeds[domain]
+        if feed.power is not Power.GONE:
+            feed.power = Power.SUSPENDED if action is PowerAction.SUSPEND else Power.RUNNING
+        self._needs_pump = True
+
+    # -- peers -------------------------------------------------------------------------------------------------
+
+    def on_peer_frame(self, server: int, frame: PeerFrame, now_ms: int) -> None:
+        """A peer's position and its manager messages (agreement's are not for this class)."""
+        self.catch_up.on_position(server, frame.stable, now_ms)
+        for message in frame.messages:
+            match message:
+                case Votes(domain=domain, sequences=sequences, digests=digests):
+                    self.voter.record_votes(DomainId(domain), sequences, digests)
+                case StableNotice(sequences=sequences, digests=digests):
+                    for index, sequence in enumerate(sequences):
+                        self.voter.record_notice(sequence, digests[32 * index : 32 * index + 32])
+                case FetchResult(sequence=sequence, digest=digest):
+                    self._answer_fetch(server, sequence, digest)
+                case Result(sequence=sequence, reply=reply, update=update):
+                    self._take_result(sequence, reply, update)
+                case StateDigests(domain=domain, point=point, content_digest=content_digest):
+                    if self.board.report(DomainId(domain), point, content_digest):
+                        self._output.completed_points.append(point)
+                case _:
+                    pass
+        self._needs_pump = True
+
+    def on_peer_up(self, server: int) -> None:
+        """A link to a peer is new: what was in flight may be lost."""
+        self.catch_up.resend(server, self.requests, self.feeds, self._output)
+
+    def _answer_fetch(self, server: int, sequence: int, digest: bytes) -> None:
+        record = self.requests.get(sequence)
+        value = None if record is None else record.values.get(digest)
+        if value is not None:
+            self._output.sends.append((server, Result(sequence, *value)))
+
+    def _take_result(self, sequence: int, reply: bytes, update: bytes) -> None:
+        record = self.requests.get(sequence)
+        if record is None or record.is_complete:
+            return
+        digest = vote_digest(reply, update)
+        if digest == record.stable_digest:
+            self.voter.record_value(record, digest, reply, update)
+
+    # -- what voting finds -------------------------------------------------------------------------------------
+
+    def _on_complete(self, record: RequestRecord) -> None:
+        assert record.stable_digest is not None
+        reply = record.values[record.stable_digest][0]
+        self.admission.on_stable(self._output, record.client, record.number, record.sequence, reply)
+
+    def _on_finding(self, finding: Contradiction | Verdict) -> None:
+        subject = finding.domain if isinstance(finding, Contradiction) else finding.kind
+        key = (subject, finding.sequence)
+        if key in self.findings:
+            return
+        if len(self.findings) < DIGESTS_KEPT * DIGEST_INTERVAL:
+            self.findings[key] = finding
+        name = "vote_contradicts" if isinstance(finding, Contradiction) else f"vote_{finding.kind}"
+        self._event(name, **{k: v for k, v in finding._asdict().items() if k != "kind"})
+
+    # -- time --------------------------------------------------------------------------------------------------
+
+    def on_timer(self, now_ms: int) -> None:
+        """A tick; every 20 to 100 ms."""
+        self._output.proposals.extend(self._deferred)
+        self._deferred.clear()
+        if now_ms >= self._sync_at_ms:
+            self._sync_at_ms = now_ms + self.settings.sync_ms
+            for feed in self.feeds.values():
+                feed.request_sync()
+        if now_ms >= self._progress_at_ms:
+            self._progress_at_ms = now_ms + self.settings.progress_ms
+            self._report_progress()
+        self.catch_up.on_timer(now_ms, self.requests, self.buffer, self.feeds, self._output)
+        self._fetch_values()
+        self._needs_pump = True
+
+    def _report_progress(self) -> None:
+        linked = [feed for feed in self.feeds.values() if feed.power is not Power.GONE]
+        durable = min((feed.durable_through(self.buffer) for feed in linked), default=self.buffer.prefix)
+        position = max(self._digests, default=0)
+        progress = (self.buffer.prefix, min(durable, self.buffer.prefix), position)
+        # A report is an entry itself and extends the prefix: count requests only, or an idle cell would never rest.
+        useful = (min(progress[0], self._last_request), min(progress[1], self._last_request), position)
+        if useful == self._last_progress:
+            return
+        self._last_progress = useful
+        digest = self._digests.get(position, b"")
+        entry = Progress(self.cell.sequence, progress[0], progress[1], position, digest)
+        self._output.proposals.append(encode_entry(entry))
+
+    def _fetch_values(self) -> None:
+        for record in self.voter.wanting_value(limit=64):
+            will_come = any(feed.executing and record.sequence >= feed.executing[0] for feed in self.feeds.values())
+            assert record.stable_digest is not None
+            if record.is_contested or not will_come:
+                self._output.broadcasts.append(FetchResult(record.sequence, record.stable_digest))
+
+    # -- output ------------------------------------------------------------------------------------------------
+
+    def take_output(self) -> CoreOutput:
+        """Return everything to be done since the last call."""
+        if self._needs_pump:
+            self._needs_pump = False
+            self._pump()
+        output = self._output
+        self.answers.flush_votes(output)
+        self._output = CoreOutput()
+        return output
+
+    def _pump(self) -> None:
+        for feed in self.feeds.values():
+            self.answers.pump(feed, self.buffer, self._output)
+            action = feed.plan_power(self.buffer)
+            if action is not None:
+                self._output.power.append((feed.domain, action))
+
+    def _event(self, kind: str, **data: object) -> None:
+        self._output.events.append(NamedEvent(kind, data))

@@ -1,0 +1,189 @@
+"""From votes to the stable prefix.
+
+Source: SPARE §4.3.2; design "Execution and voting".
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from replica_manager.cell.cell_state import CellState
+from replica_manager.cell.roles import Role
+from replica_manager.execution.request_log import RequestLog, RequestRecord
+from replica_manager.identifiers import DomainId
+from replica_manager.updates.update_buffer import UpdateBuffer
+from replica_manager.voting.vote_count import Diverged, Exceeded, Stable, count_votes
+
+EARLY_VOTES_MAX = 100_000
+"""Votes on numbers not delivered here yet; above that they are dropped, and peers send theirs again."""
+
+
+class Contradiction(NamedTuple):
+    """A domain's vote differs from the stable digest, or from its own earlier vote."""
+
+    domain: DomainId
+    sequence: int
+    kind: str
+    """`differs` or `equivocates`."""
+
+
+class Verdict(NamedTuple):
+    """A vote ended without a stable digest."""
+
+    sequence: int
+    kind: str
+    """`diverged` or `exceeded`."""
+
+
+class Voter:
+    """Counts the votes of all domains on every open number and extends the stable prefix."""
+
+    def __init__(
+        self,
+        cell: CellState,
+        requests: RequestLog,
+        buffer: UpdateBuffer,
+        on_complete: Callable[[RequestRecord], None],
+        on_finding: Callable[[Contradiction | Verdict], None],
+    ) -> None:
+        """Make a voter over the given records.
+
+        Args:
+            cell: whose votes count, `T` and `f'`.
+            requests: the records that hold the votes.
+            buffer: takes the updates of the stable prefix.
+            on_complete: called once per number when it is stable and its value is here.
+            on_finding: called for contradictions and for votes that cannot end.
+        """
+        self._cell = cell
+        self._requests = requests
+        self._buffer = buffer
+        self._on_complete = on_complete
+        self._on_finding = on_finding
+        self._early: dict[int, list[tuple[DomainId, bytes]]] = {}
+        self._early_count = 0
+        self.early_votes_dropped = 0
+
+    def on_delivered(self, sequence: int) -> None:
+        """The record of `sequence` is there: count votes that came before it, and pass commands."""
+        for domain, digest in self._early.pop(sequence, ()):
+            self._early_count -= 1
+            self.record_vote(domain, sequence, digest)
+        if self._requests.get(sequence) is None:
+            self.advance_prefix()
+
+    def record_value(self, record: RequestRecord, digest: bytes, reply: bytes, update: bytes) -> None:
+        """Keep a value whose digest was computed here."""
+        record.values[digest] = (reply, update)
+        if record.stable_digest == digest:
+            self._complete(record)
+
+    def record_votes(self, domain: DomainId, sequences: Sequence[int], digests: bytes) -> None:
+        """Count a peer's batch of votes."""
+        for index, sequence in enumerate(sequences):
+            self.record_vote(domain, sequence, digests[32 * index : 32 * index + 32])
+
+    def record_vote(self, domain: DomainId, sequence: int, digest: bytes) -> None:
+        """Count one vote; a repeated one changes nothing."""
+        record = self._requests.get(sequence)
+        if record is None:
+            if sequence > self._requests.last:
+                self._keep_early(domain, sequence, digest)
+            return
+        votes = record.votes
+        earlier = votes.get(domain)
+        if earlier is not None:
+            if earlier != digest:
+                record.is_contested = True
+                self._on_finding(Contradiction(domain, sequence, "equivocates"))
+            return
+        votes[domain] = digest
+        if record.stable_digest is not None:
+            if record.stable_digest != digest:
+                record.is_contested = True
+                self._on_finding(Contradiction(domain, sequence, "differs"))
+        elif record.is_contested or not self._agree(votes, digest):
+            self._count(record)
+        elif len(votes) >= self._cell.threshold:
+            self._make_stable(record, digest, ())
+
+    def _agree(self, votes: dict[DomainId, bytes], digest: bytes) -> bool:
+        """Whether all votes are counted and for `digest`: the common case, decided without a full count."""
+        return all(other == digest and self._cell.is_counted(domain) for domain, other in votes.items())
+
+    def _keep_early(self, domain: DomainId, sequence: int, digest: bytes) -> None:
+        if self._early_count >= EARLY_VOTES_MAX:
+            self.early_votes_dropped += 1
+            return
+        self._early.setdefault(sequence, []).append((domain, digest))
+        self._early_count += 1
+
+    def _count(self, record: RequestRecord) -> None:
+        counted = {domain: digest for domain, digest in record.votes.items() if self._cell.is_counted(domain)}
+        active = self._silent(Role.ACTIVE, counted)
+        outcome = count_votes(
+            counted, self._cell.threshold, self._cell.f_prime, active, self._silent(Role.PASSIVE, counted)
+        )
+        match outcome:
+            case Stable(digest=digest, dissenters=dissenters):
+                self._make_stable(record, digest, dissenters)
+            case Diverged():
+                record.is_contested = True
+                self._on_finding(Verdict(record.sequence, "diverged"))
+            case Exceeded():
+                record.is_contested = True
+                self._on_finding(Verdict(record.sequence, "exceeded"))
+            case _:
+                record.is_contested = len(set(counted.values())) > 1
+
+    def _silent(self, role: Role, votes: dict[DomainId, bytes]) -> int:
+        return sum(1 for domain in self._cell.domains_in(role) if domain.domain not in votes)
+
+    def _make_stable(self, record: RequestRecord, digest: bytes, dissenters: Sequence[DomainId]) -> None:
+        record.stable_digest = digest
+        for domain in dissenters:
+            record.is_contested = True
+            self._on_finding(Contradiction(domain, record.sequence, "differs"))
+        if digest in record.values:
+            self._complete(record)
+
+    def record_notice(self, sequence: int, digest: bytes) -> None:
+        """A peer has `sequence` stable; its manager is trusted."""
+        record = self._requests.get(sequence)
+        if record is not None and record.stable_digest is None:
+            dissenters = [domain for domain, vote in record.votes.items() if vote != digest]
+            self._make_stable(record, digest, dissenters)
+
+    def recount(self) -> None:
+        """`f'`, `T`, roles or counted domains changed: judge every open number again."""
+        for record in list(self._requests.records(self._buffer.prefix + 1)):
+            if record.stable_digest is None and record.votes:
+                self._count(record)
+
+    def _complete(self, record: RequestRecord) -> None:
+        if not record.is_complete:
+            record.is_complete = True
+            self._on_complete(record)
+            self.advance_prefix()
+
+    def advance_prefix(self) -> None:
+        """Take every update that is next in order into the buffer."""
+        sequence = self._buffer.prefix + 1
+        while sequence <= self._requests.last:
+            record = self._requests.get(sequence)
+            if record is None:
+                self._buffer.take_in(sequence, b"")
+            elif record.is_complete and record.stable_digest is not None:
+                self._buffer.take_in(sequence, record.values[record.stable_digest][1])
+            else:
+                return
+            sequence += 1
+
+    def wanting_value(self, limit: int) -> list[RequestRecord]:
+        """Return open numbers, oldest first, that are stable but whose value is not here."""
+        found: list[RequestRecord] = []
+        for record in self._requests.records(self._buffer.prefix + 1):
+            if record.stable_digest is not None and not record.is_complete:
+                found.append(record)
+                if len(found) >= limit:
+                    break
+        return found

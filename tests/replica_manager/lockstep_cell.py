@@ -1,0 +1,152 @@
+"""Manager cores of a whole cell in one thread, with a plain queue instead of agreement and network.
+
+Everything is delivered at once and in order; the simulator in `tests/simulation` does the rest.
+"""
+
+from collections import deque
+
+from agreement.messages import Change, Entry
+from replica_manager.core_output import CoreOutput
+from replica_manager.execution.feed import FeedSettings, PowerAction
+from replica_manager.identifiers import ClientId, DomainId
+from replica_manager.intake.port import Outcome, Submission
+from replica_manager.manager_core import CoreSettings, ManagerCore
+from replica_manager.peer_messages import PeerFrame, decode_frame, encode_frame
+from tests.simulation.fake_domain import FakeDomain
+
+FEED = FeedSettings(
+    refresh_updates_max=10,
+    refresh_bytes_max=10_000,
+    refresh_lag_max=1000,
+    batch_bytes_max=5_000,
+    state_format=1,
+    is_passive_kept_running=False,
+)
+
+
+def core_settings(server: int, f: int, feed: FeedSettings = FEED) -> CoreSettings:
+    """Small bounds for tests."""
+    return CoreSettings(
+        server=server,
+        f=f,
+        client_table_entries_max=1000,
+        open_requests_max=500,
+        request_bytes_max=1000,
+        buffer_entries_max=10_000,
+        buffer_bytes_max=10_000_000,
+        progress_ms=1000,
+        sync_ms=2000,
+        stall_start_ms=250,
+        feed=feed,
+    )
+
+
+class RecordingSink:
+    """A client connection."""
+
+    def __init__(self) -> None:
+        """Nothing heard yet."""
+        self.clients: list[ClientId | None] = []
+        self.replies: list[tuple[ClientId, int, Outcome, bytes]] = []
+
+    def client_opened(self, token: int, client: ClientId | None) -> None:
+        """Remember the id."""
+        self.clients.append(client)
+
+    def replied(self, client: ClientId, number: int, outcome: Outcome, reply: bytes) -> None:
+        """Remember the reply."""
+        self.replies.append((client, number, outcome, reply))
+
+
+class LockstepCell:
+    """`f+1` cores and their domains."""
+
+    def __init__(self, f: int = 1, feed: FeedSettings = FEED) -> None:
+        """Boot every domain and have it say Hello."""
+        self.now_ms = 0
+        self.now_us = 1_000_000
+        self.cores = [ManagerCore(core_settings(server, f, feed), 0) for server in range(f + 1)]
+        self.domains = {name: FakeDomain(name) for core in self.cores for name in core.feeds}
+        self.running = dict.fromkeys(self.domains, True)
+        self.order: deque[Entry | Change] = deque()
+        self.sequence = 0
+        self.muted: set[DomainId] = set()
+        self.events: list[tuple[int, str, dict[str, object]]] = []
+        self.power_actions: list[tuple[DomainId, PowerAction]] = []
+        self._numbers = [0] * (f + 1)
+        for server, core in enumerate(self.cores):
+            for name in core.feeds:
+                core.on_domain_linked(name, self.domains[name].hello())
+            self._drain(server)
+        self.settle()
+
+    def order_change(self, change: Change) -> None:
+        """Have agreement deliver a membership change."""
+        self.order.append(change)
+        self.settle()
+
+    def open_client(self, server: int, sink: RecordingSink) -> ClientId:
+        """Return a client id issued by the cell."""
+        self.cores[server].open_client(sink, 1, bytes(16))
+        self.settle()
+        client = sink.clients[-1]
+        assert client is not None
+        return client
+
+    def submit(self, server: int, sink: RecordingSink, client: ClientId, number: int, payload: bytes) -> None:
+        """Send a request and let everything happen that follows."""
+        self.now_us += 10
+        self.cores[server].submit(sink, Submission(client, number, payload), self.now_us, b"r" * 16)
+        self.settle()
+
+    def tick(self, ms: int = 1000) -> None:
+        """Let time pass."""
+        self.now_ms += ms
+        for core in self.cores:
+            core.on_timer(self.now_ms)
+        self.settle()
+
+    def settle(self) -> None:
+        """Carry every message until nothing is left to do."""
+        for _ in range(1000):
+            busy = False
+            for server in range(len(self.cores)):
+                busy |= self._drain(server)
+            while self.order:
+                busy = True
+                self.sequence += 1
+                agreed = self.order.popleft()
+                for core in self.cores:
+                    core.deliver(self.sequence, agreed)
+            if not busy:
+                return
+        raise AssertionError("the cell does not settle")
+
+    def _drain(self, server: int) -> bool:
+        core = self.cores[server]
+        output = core.take_output()
+        for payload in output.proposals:
+            self._numbers[server] += 1
+            self.order.append(Entry(server, 1, self._numbers[server], payload))
+        for peer in range(len(self.cores)):
+            messages = list(output.broadcasts) + [m for target, m in output.sends if target == peer]
+            if peer != server and messages:
+                frame = PeerFrame(core.cell.sequence, core.buffer.prefix, messages)
+                self.cores[peer].on_peer_frame(server, decode_frame(encode_frame(frame)), self.now_ms)
+        self._serve(core, output)
+        self.events += [(server, event.kind, event.data) for event in output.events]
+        return any((output.proposals, output.broadcasts, output.sends, output.frames, output.power))
+
+    def _serve(self, core: ManagerCore, output: CoreOutput) -> None:
+        for domain, action in output.power:
+            self.power_actions.append((domain, action))
+            self.running[domain] = action is PowerAction.RESUME
+            core.on_power_done(domain, action)
+        for domain, frame in output.frames:
+            assert self.running[domain], f"{domain} was sent {frame} while suspended"
+            if domain not in self.muted:
+                core.on_domain_frames(domain, self.domains[domain].receive(frame))
+        for opening in output.openings:
+            opening.sink.client_opened(opening.token, opening.client)
+        for reply in output.replies:
+            reply.sink.replied(reply.client, reply.number, reply.outcome, reply.reply)

@@ -1,0 +1,110 @@
+"""A correct domain in memory: speaks the wrapper's frames as values, keeps a small deterministic service.
+
+The service is a register file: `set KEY VALUE`, `get KEY`, `append KEY VALUE`.  Its update is the changed row.
+"""
+
+from collections.abc import Iterator
+
+from exec_wrapper.wire import (
+    Applied,
+    ApplyUpdates,
+    CancelState,
+    Execute,
+    Executed,
+    FromWrapper,
+    NextPart,
+    Ping,
+    Pong,
+    StatePart,
+    Sync,
+    Synced,
+    TakeState,
+    ToWrapper,
+    WrapperHello,
+)
+
+ROWS_PER_PART = 8
+
+
+class FakeDomain:
+    """One execution replica; `receive` returns its answers."""
+
+    def __init__(self, name: str) -> None:
+        """Boot with an empty state."""
+        self.name = name
+        self.rows: dict[bytes, bytes] = {}
+        self.cursor = 1
+        self.previous = 0
+        self.executed: list[int] = []
+        self.applied: list[int] = []
+        self._parts: Iterator[StatePart] | None = None
+
+    def hello(self) -> WrapperHello:
+        """The first frame of a connection."""
+        return WrapperHello(b"e" * 16, self.cursor, 1, True, "registers", "1", "fake")
+
+    def receive(self, frame: ToWrapper) -> list[FromWrapper]:
+        """Handle one frame of the manager."""
+        if isinstance(frame, Execute):
+            self._check_previous(frame.previous)
+            self.previous = frame.sequence
+            return [self._execute(frame)]
+        if isinstance(frame, ApplyUpdates):
+            self._check_previous(frame.previous)
+            self._apply(frame)
+            return [Applied(frame.up_to)]
+        if isinstance(frame, TakeState):
+            self._check_previous(frame.previous)
+            self._parts = self._state(frame.point)
+            return []
+        if isinstance(frame, NextPart):
+            return self._next_parts(frame.count)
+        if isinstance(frame, Sync):
+            return [Synced(self.cursor)]
+        if isinstance(frame, Ping):
+            return [Pong(frame.token)]
+        if isinstance(frame, CancelState):
+            self._parts = None
+            return []
+        raise AssertionError(f"not for a fake: {frame}")
+
+    def _check_previous(self, previous: int) -> None:
+        assert previous == self.previous, f"{self.name}: gap, frame after {previous}, mine is {self.previous}"
+
+    def _execute(self, frame: Execute) -> Executed:
+        assert frame.sequence >= self.cursor, f"{self.name}: {frame.sequence} executed again"
+        command, key, *value = frame.payload.split(b" ", 2)
+        old = self.rows.get(key, b"")
+        self.cursor = frame.sequence + 1
+        self.executed.append(frame.sequence)
+        if command == b"get":
+            return Executed(frame.sequence, old, b"")
+        new = value[0] if command == b"set" else old + value[0]
+        self.rows[key] = new
+        return Executed(frame.sequence, b"%d:" % frame.timestamp_us + new, key + b" " + new)
+
+    def _apply(self, frame: ApplyUpdates) -> None:
+        for sequence, update in frame.updates:
+            assert self.cursor <= sequence <= frame.up_to, f"{self.name}: update {sequence} out of order"
+            key, value = update.split(b" ", 1)
+            self.rows[key] = value
+            self.applied.append(sequence)
+            self.cursor = sequence + 1
+        self.cursor = frame.up_to + 1
+        self.previous = frame.up_to
+
+    def _state(self, point: int) -> Iterator[StatePart]:
+        rows = sorted(self.rows.items())
+        parts = [rows[i : i + ROWS_PER_PART] for i in range(0, len(rows), ROWS_PER_PART)] or [[]]
+        for index, part in enumerate(parts):
+            data = b"\n".join(key + b" " + value for key, value in part)
+            yield StatePart(point, index, index == len(parts) - 1, data)
+
+    def _next_parts(self, count: int) -> list[FromWrapper]:
+        parts: list[FromWrapper] = []
+        while self._parts is not None and len(parts) < count:
+            part = next(self._parts)
+            parts.append(part)
+            if part.is_last:
+                self._parts = None
+        return parts
