@@ -3,8 +3,10 @@
 What goes wrong with a request is no error here but a measurement: see `replies.Failure`.
 """
 
+from rubis_adapter.errors import RubisError
 
-class EmulatorError(Exception):
+
+class EmulatorError(RubisError):
     """Raised when an emulation cannot be run; the base of all errors of this package."""
 
 

@@ -1,7 +1,9 @@
 """Errors of the population; what a database refuses is SQLAlchemy's to say."""
 
+from rubis_adapter.errors import RubisError
 
-class PopulationError(Exception):
+
+class PopulationError(RubisError):
     """Raised when a data set cannot be made; the base of all errors of this package."""
 
 
