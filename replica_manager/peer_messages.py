@@ -14,7 +14,7 @@ class _PeerMessage(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_
     """Common shape: a tagged msgpack array; tags below 40 are agreement's."""
 
 
-class Votes(_PeerMessage, tag=40):
+class Votes(_PeerMessage, frozen=True, tag=40):
     """Votes of one domain, batched with whatever else is ready."""
 
     domain: str
@@ -24,7 +24,7 @@ class Votes(_PeerMessage, tag=40):
     """32 bytes for each sequence number."""
 
 
-class StableNotice(_PeerMessage, tag=41):
+class StableNotice(_PeerMessage, frozen=True, tag=41):
     """These numbers are stable at the sender; managers are trusted, so this ends the vote at the receiver."""
 
     sequences: list[int]
@@ -32,14 +32,14 @@ class StableNotice(_PeerMessage, tag=41):
     """32 bytes for each sequence number."""
 
 
-class FetchResult(_PeerMessage, tag=42):
+class FetchResult(_PeerMessage, frozen=True, tag=42):
     """Asks for the value of a stable digest."""
 
     sequence: int
     digest: bytes
 
 
-class Result(_PeerMessage, tag=43):
+class Result(_PeerMessage, frozen=True, tag=43):
     """The value of a stable digest; the receiver checks it against the digest."""
 
     sequence: int
@@ -47,7 +47,7 @@ class Result(_PeerMessage, tag=43):
     update: bytes
 
 
-class StateDigests(_PeerMessage, tag=44):
+class StateDigests(_PeerMessage, frozen=True, tag=44):
     """What state a domain of the sender gave at a point."""
 
     domain: str

@@ -13,7 +13,7 @@ class _Entry(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
     """Common shape: a tagged msgpack array."""
 
 
-class OpenClient(_Entry, tag=1):
+class OpenClient(_Entry, frozen=True, tag=1):
     """Issue a client id."""
 
     random: bytes
@@ -22,7 +22,7 @@ class OpenClient(_Entry, tag=1):
     """Chosen by the intake server to recognise its own entry."""
 
 
-class Request(_Entry, tag=2):
+class Request(_Entry, frozen=True, tag=2):
     """One client request."""
 
     client: bytes
@@ -35,7 +35,7 @@ class Request(_Entry, tag=2):
     payload: bytes
 
 
-class Stopped(_Entry, tag=3):
+class Stopped(_Entry, frozen=True, tag=3):
     """The hosting server knows that its domain is gone."""
 
     domain: str
@@ -43,7 +43,7 @@ class Stopped(_Entry, tag=3):
     seen: int
 
 
-class Offer(_Entry, tag=4):
+class Offer(_Entry, frozen=True, tag=4):
     """A server offers to activate its passive domain for the open round."""
 
     domain: str
@@ -51,7 +51,7 @@ class Offer(_Entry, tag=4):
     seen: int
 
 
-class Progress(_Entry, tag=5):
+class Progress(_Entry, frozen=True, tag=5):
     """How far one server is; from these follows what may be dropped everywhere."""
 
     seen: int
@@ -65,7 +65,7 @@ class Progress(_Entry, tag=5):
     """Digest of the cell state right after `digest_position`."""
 
 
-class RecoveryPoint(_Entry, tag=6):
+class RecoveryPoint(_Entry, frozen=True, tag=6):
     """All domains give their state as it is after every entry before this one.
 
     `kind` is `checkpoint`: digests are compared and reported, nothing is replaced.

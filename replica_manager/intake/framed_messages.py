@@ -15,14 +15,14 @@ class _FramedMessage(msgspec.Struct, array_like=True, frozen=True, forbid_unknow
     """Common shape: a tagged msgpack array."""
 
 
-class OpenClient(_FramedMessage, tag=1):
+class OpenClient(_FramedMessage, frozen=True, tag=1):
     """Client → server: issue a client id."""
 
     token: int
     """Returned in `ClientOpened`."""
 
 
-class Request(_FramedMessage, tag=2):
+class Request(_FramedMessage, frozen=True, tag=2):
     """Client → server: execute this, or answer it if it was executed already."""
 
     client: bytes
@@ -30,14 +30,14 @@ class Request(_FramedMessage, tag=2):
     payload: bytes
 
 
-class ClientOpened(_FramedMessage, tag=3):
+class ClientOpened(_FramedMessage, frozen=True, tag=3):
     """Server → client: the id; empty if the cell cannot issue one now."""
 
     token: int
     client: bytes
 
 
-class Reply(_FramedMessage, tag=4):
+class Reply(_FramedMessage, frozen=True, tag=4):
     """Server → client: what became of a request."""
 
     client: bytes
