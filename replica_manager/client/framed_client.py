@@ -1,6 +1,7 @@
 """A connection to one server of a cell, for asyncio programs."""
 
 import asyncio
+from typing import Any, cast
 
 from replica_manager.identifiers import ClientId
 from replica_manager.intake.framed_messages import (
@@ -85,7 +86,7 @@ class FramedClient(asyncio.Protocol):
         Raises:
             ConnectionLost: the connection ended before the reply came.
         """
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[tuple[Outcome, bytes]] = asyncio.get_running_loop().create_future()
         self._requests[client, number] = future
         self._send(Request(client, number, payload))
         return await future
@@ -106,8 +107,8 @@ class FramedClient(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Not isinstance: uvloop's transports do not inherit from asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         """Wake whoever waits."""
@@ -133,7 +134,8 @@ class FramedClient(asyncio.Protocol):
         """End: what waits has an unknown outcome."""
         self._transport = None
         lost = ConnectionLost(f"the server closed the connection: {exc or 'end of stream'}")
-        for future in (*self._openings.values(), *self._requests.values()):
+        waiting: list[asyncio.Future[Any]] = [*self._openings.values(), *self._requests.values()]
+        for future in waiting:
             if not future.done():
                 future.set_exception(lost)
         self._openings.clear()

@@ -9,6 +9,7 @@ Source: design "Operator's view", Plain HTTP clients.
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import cast
 
 from replica_manager.identifiers import ClientId
 from replica_manager.intake.http_framing import HttpFramer, HttpRejected, HttpRequest
@@ -61,11 +62,11 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Not isinstance: uvloop's transports do not inherit from asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
         if not self._listener.admit(self):
-            transport.write(error_reply(503, "too many connections", is_last=True))
-            transport.close()
+            self._transport.write(error_reply(503, "too many connections", is_last=True))
+            self._transport.close()
             self._transport = None
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -1,0 +1,41 @@
+# Two commands do everything on a fresh Debian 12 (root, git, make): `make demo` and `make test`.
+SHELL := /bin/bash
+PYTHON_BIN := .venv/bin
+
+.PHONY: help setup demo test check format sim fuzz bench-null clean
+
+help:  ## Say what the commands do
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup:  ## Install Debian packages and the virtual environment .venv
+	@.ci/setup
+
+demo: setup  ## Serve RUBiS from a one-machine cell of real virtual machines, under load; report in var/demo
+	$(PYTHON_BIN)/spare demo
+
+test: setup  ## All tests: real virtual machines, databases, namespaces, simulation (under 20 minutes after set-up)
+	@.ci/test
+
+check: setup  ## Lint, types, import contracts and fast tests (under two minutes)
+	$(PYTHON_BIN)/ruff check .
+	$(PYTHON_BIN)/ruff format --check .
+	$(PYTHON_BIN)/mypy
+	$(PYTHON_BIN)/lint-imports
+	$(PYTHON_BIN)/python -m pytest -q -n 2 -m "not vm and not netns and not db and not browser and not slow"
+
+format: setup  ## Format and sort imports
+	$(PYTHON_BIN)/ruff check --fix .
+	$(PYTHON_BIN)/ruff format .
+
+SEEDS ?= 2000
+sim: setup  ## Simulate the whole cell: make sim SEEDS=2000
+	$(PYTHON_BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+fuzz: setup  ## 1,000,000 mutations per parser and 10,000 over each live port
+	$(PYTHON_BIN)/python -m tests.fuzz
+
+bench-null: setup  ## Cost of replication alone; report in var/bench/null
+	$(PYTHON_BIN)/spare bench null
+
+clean:  ## Remove what was built; running cells stay
+	rm -rf var .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
