@@ -8,13 +8,11 @@ the last number covered by the feed frame before it on this connection (for the 
 cursor − 1), so that a wrapper notices a gap.  A wrapper's *cursor* is the first number that it has not been handed.
 """
 
-import struct
-from typing import List, NamedTuple, Tuple, Type, Union
+from typing import NamedTuple, Tuple, Union
 
 PROTOCOL_VERSION = 1
 EPOCH_BYTES = 16
 SEED_BYTES = 32
-LENGTH = struct.Struct(">I")
 FRAME_BYTES_MAX = 16 * 1024 * 1024
 """Default bound of one frame: the largest reply or update that a domain may produce, plus its header."""
 TEXT_BYTES_MAX = 1024
@@ -25,6 +23,9 @@ class WireError(Exception):
 
     The reader ends the connection; a replica manager also records it as misbehaviour of that domain.
     """
+
+    messages: Tuple[object, ...] = ()
+    """Complete messages that came before the offending bytes in the same read; the reader may still use them."""
 
 
 class Hello(NamedTuple):
@@ -77,7 +78,7 @@ class TakeState(NamedTuple):
 class NextPart(NamedTuple):
     """Credit for `count` more state parts."""
 
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
 
 
 class CancelState(NamedTuple):
@@ -96,7 +97,7 @@ class SetState(NamedTuple):
 class SetPart(NamedTuple):
     """One part of the state that `SetState` announced."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
     is_last: bool
     data: bytes
 
@@ -151,7 +152,7 @@ class StatePart(NamedTuple):
     """One part of the state at `point`."""
 
     point: int
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
     is_last: bool
     data: bytes
 
