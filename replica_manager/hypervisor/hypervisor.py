@@ -63,6 +63,7 @@ class DomainEvent:
     domain_id: DomainId
     state: DomainState
     reason: str
+    """The hypervisor's words; `destroyed` if and only if this process asked for the end of the domain."""
     monotonic_s: float
     """When the event reached this process, `time.monotonic()`."""
 
@@ -75,14 +76,43 @@ class HypervisorError(Exception):
 
 
 class UnknownDomain(HypervisorError):
-    """Raised for a domain id that was never defined or is destroyed: the caller's mistake."""
+    """Raised for a domain id that was never defined or is destroyed: the caller's mistake.
+
+    `destroy` never raises it: a domain that is not there is what was asked for.
+    """
+
+
+class DomainRefused(HypervisorError):
+    """Raised when a specification cannot become a domain (path too long, file missing): the caller's mistake."""
+
+
+class DomainNotRunning(HypervisorError):
+    """Raised when a domain that is defined or stopped should be suspended or resumed.
+
+    The domain may have stopped by itself a moment ago; its `STOPPED` event says why.
+    """
+
+
+class HypervisorUnavailable(HypervisorError):
+    """Raised when the hypervisor itself cannot be reached: not installed, not running, connection lost.
+
+    An operating error; nothing is known of any domain until it is reached again.
+    """
 
 
 class Hypervisor(Protocol):
-    """Operations on domains.  All are idempotent: asking for the state that is there does nothing."""
+    """Operations on domains.  All are idempotent: asking for the state that is there does nothing.
+
+    Operations on one domain run one after another.  One that its caller stops waiting for still runs to its end.
+    Every change of state is reported once and in order, also those that were asked for.
+    """
 
     async def open(self, on_event: Callable[[DomainEvent], None]) -> None:
-        """Connect; `on_event` is called in the event loop."""
+        """Connect and adopt the domains that a former process left; `on_event` is called in the event loop.
+
+        Raises:
+            HypervisorUnavailable: not reachable.
+        """
         ...
 
     async def close(self) -> None:
@@ -90,19 +120,31 @@ class Hypervisor(Protocol):
         ...
 
     async def define(self, spec: DomainSpec) -> None:
-        """Create the domain's disk; the domain is `DEFINED`."""
+        """Create the domain's disk, unless it exists already; the domain is `DEFINED`.
+
+        Raises:
+            DomainRefused: the specification is impossible, or differs from the one defined under this id.
+        """
         ...
 
     async def start(self, domain_id: DomainId) -> None:
-        """Boot the domain; on return its channel can be connected."""
+        """Boot a defined or stopped domain; on return its channel can be connected."""
         ...
 
     async def suspend(self, domain_id: DomainId) -> None:
-        """Take its CPU away; on return the hypervisor reports it `SUSPENDED`."""
+        """Take its CPU away; on return the hypervisor reports it `SUSPENDED`.
+
+        Raises:
+            DomainNotRunning: it is defined or stopped.
+        """
         ...
 
     async def resume(self, domain_id: DomainId) -> None:
-        """Give it CPU again."""
+        """Give it CPU again.
+
+        Raises:
+            DomainNotRunning: it is defined or stopped.
+        """
         ...
 
     async def destroy(self, domain_id: DomainId, *, keep_disk: bool = False) -> None:
@@ -110,7 +152,7 @@ class Hypervisor(Protocol):
         ...
 
     async def set_cpu_weight(self, domain_id: DomainId, weight: float) -> None:
-        """Give the domain `weight` (0 < weight ≤ 1) of a normal domain's share of a busy CPU."""
+        """Give the domain `weight` (0 < weight ≤ 1) of a normal domain's share of a busy CPU; kept over a start."""
         ...
 
     async def observe(self) -> Mapping[DomainId, DomainObservation]:

@@ -1,0 +1,54 @@
+"""From the configuration to the hypervisor of one server."""
+
+from pathlib import Path
+
+from replica_manager.cell_paths import CellPaths
+from replica_manager.config import Config
+from replica_manager.hypervisor.acceleration import AccelerationChooser
+from replica_manager.hypervisor.domain_xml import DomainType, disk_cache_of
+from replica_manager.hypervisor.hypervisor import Hypervisor
+from replica_manager.hypervisor.libvirt_hypervisor import LibvirtHypervisor
+from replica_manager.hypervisor.libvirt_session import EMBEDDED_URI, LibvirtOptions
+from replica_manager.hypervisor.subprocess_driver import SubprocessHypervisor
+
+HOST_DIRECTORY = ".host"
+"""Below the image directory: what was found out about this host, shared by its servers and cells."""
+
+
+def open_hypervisor(config: Config, server_id: int, paths: CellPaths | None = None) -> Hypervisor:
+    """Return the hypervisor that `[hypervisor]` asks for; its `open` is still to be called.
+
+    Args:
+        config: A loaded (complete) configuration.
+        server_id: Whose hypervisor; `[[server]] uri` goes before `[hypervisor] uri`.
+        paths: Where the cell's files are, if not where the configuration says.
+
+    Raises:
+        DomainRefused: `driver = "subprocess"` without `isolation = "none"`.
+    """
+    if config.hypervisor.driver == "subprocess":
+        return SubprocessHypervisor(isolation=config.hypervisor.isolation)
+    options = libvirt_options(config, server_id, paths or CellPaths.of(config))
+    if options.full_uri.startswith("test:"):
+        return LibvirtHypervisor(options, _test_type)
+    cache_file = Path(config.hypervisor.image_dir) / HOST_DIRECTORY / "acceleration.json"
+    return LibvirtHypervisor(options, AccelerationChooser(config.hypervisor.acceleration, cache_file).choose)
+
+
+def libvirt_options(config: Config, server_id: int, paths: CellPaths) -> LibvirtOptions:
+    """Return how a server reaches libvirt."""
+    own = [server.uri for server in config.server if server.id == server_id and server.uri]
+    uri = own[0] if own else config.hypervisor.uri
+    is_embedded = uri in ("", EMBEDDED_URI)
+    return LibvirtOptions(
+        uri=uri or EMBEDDED_URI,
+        embedded_root=paths.hypervisor_root(server_id) if is_embedded else None,
+        capabilities_cache=Path(config.hypervisor.image_dir) / HOST_DIRECTORY / "capabilities",
+        # An embedded driver is the server's own; any other may run the domains of several cells.
+        name_prefix="" if is_embedded else f"{config.cell.name}-",
+        disk_cache=disk_cache_of(config.cell.durability),
+    )
+
+
+async def _test_type(_kernel: Path) -> DomainType:
+    return "test"
