@@ -1,6 +1,6 @@
 """The replica manager's core: composes the pure rooms; no I/O, no clock, no randomness of its own.
 
-Inputs are method calls (`deliver`, `submit`, `on_peer_frame`, `on_domain_frames`, …), outputs are collected in one
+Inputs are method calls (`deliver`, `submit`, `on_peer_message`, `on_domain_frames`, …), outputs are collected in one
 `CoreOutput`.  The asyncio shell (`wiring`) and the simulator run exactly this class.
 
 Source: SPARE §4.3; design "Execution and voting", "Passive replicas".
@@ -33,7 +33,15 @@ from replica_manager.execution.request_log import RequestLog, RequestRecord
 from replica_manager.identifiers import DomainId
 from replica_manager.intake.admission import Admission
 from replica_manager.intake.port import Outcome, ReplySink, Submission
-from replica_manager.peer_messages import FetchResult, PeerFrame, Result, StableNotice, StateDigests, Votes
+from replica_manager.peer_messages import (
+    FetchResult,
+    ManagerMessage,
+    Position,
+    Result,
+    StableNotice,
+    StateDigests,
+    Votes,
+)
 from replica_manager.recovery.state_digests import CheckpointBoard
 from replica_manager.updates.update_buffer import UpdateBuffer
 from replica_manager.voting.catch_up import CatchUp
@@ -247,26 +255,29 @@ class ManagerCore:
 
     # -- peers -------------------------------------------------------------------------------------------------
 
-    def on_peer_frame(self, server: int, frame: PeerFrame, now_ms: int) -> None:
-        """A peer's position and its manager messages (agreement's are not for this class)."""
-        self.catch_up.on_position(server, frame.stable, now_ms)
-        for message in frame.messages:
-            match message:
-                case Votes(domain=domain, sequences=sequences, digests=digests):
-                    self.voter.record_votes(DomainId(domain), sequences, digests)
-                case StableNotice(sequences=sequences, digests=digests):
-                    for index, sequence in enumerate(sequences):
-                        self.voter.record_notice(sequence, digests[32 * index : 32 * index + 32])
-                case FetchResult(sequence=sequence, digest=digest):
-                    self._answer_fetch(server, sequence, digest)
-                case Result(sequence=sequence, reply=reply, update=update):
-                    self._take_result(sequence, reply, update)
-                case StateDigests(domain=domain, point=point, content_digest=content_digest):
-                    if self.board.report(DomainId(domain), point, content_digest):
-                        self._output.completed_points.append(point)
-                case _:
-                    pass
+    def on_peer_message(self, server: int, message: ManagerMessage, now_ms: int) -> None:
+        """A message of a peer's manager (agreement's go to the node)."""
+        match message:
+            case Position(stable=stable):
+                self.catch_up.on_position(server, stable, now_ms)
+            case Votes(domain=domain, sequences=sequences, digests=digests):
+                self.voter.record_votes(DomainId(domain), sequences, digests)
+            case StableNotice(sequences=sequences, digests=digests):
+                for index, sequence in enumerate(sequences):
+                    self.voter.record_notice(sequence, digests[32 * index : 32 * index + 32])
+            case FetchResult(sequence=sequence, digest=digest):
+                self._answer_fetch(server, sequence, digest)
+            case Result(sequence=sequence, reply=reply, update=update):
+                self._take_result(sequence, reply, update)
+            case StateDigests(domain=domain, point=point, content_digest=content_digest):
+                if self.board.report(DomainId(domain), point, content_digest):
+                    self._output.completed_points.append(point)
         self._needs_pump = True
+
+    @property
+    def position(self) -> Position:
+        """How far this server is, for its peers."""
+        return Position(self.cell.sequence, self.buffer.prefix)
 
     def on_peer_up(self, server: int) -> None:
         """A link to a peer is new: what was in flight may be lost."""

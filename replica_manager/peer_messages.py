@@ -1,6 +1,7 @@
-"""What replica managers say to each other: agreement's messages and their own, in one frame.
+"""What replica managers say to each other: agreement's messages and their own, one union with tags.
 
-Managers are trusted and fail only by crashing, so a frame that does not decode is a broken peer: the connection ends.
+Agreement has the tags 1 to 39.  Managers are trusted and fail only by crashing, so a message that does not decode is
+a broken peer: the connection ends.
 """
 
 import msgspec
@@ -58,40 +59,14 @@ class StateDigests(_PeerMessage, frozen=True, tag=44):
     """SHA-256 over the parts' bytes with their lengths: equal for equal states at different points."""
 
 
-ManagerMessage = Votes | StableNotice | FetchResult | Result | StateDigests
-PeerMessage = AgreementMessage | ManagerMessage
-
-
-class PeerFrame(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """One frame on a link between members."""
+class Position(_PeerMessage, frozen=True, tag=45):
+    """How far the sender is; before its other messages whenever it has changed."""
 
     delivered: int
-    """Last sequence number that the sender's agreement has delivered."""
+    """Last sequence number that its agreement has delivered."""
     stable: int
-    """Contiguous stable prefix of the sender; 0 from a witness."""
-    messages: list[PeerMessage]
+    """Its contiguous stable prefix."""
 
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(PeerFrame)
-
-
-class PeerFrameError(Exception):
-    """Raised when a peer's bytes are no frame: the peer is broken or of another version; end the connection."""
-
-
-def encode_frame(frame: PeerFrame) -> bytes:
-    """Return the bytes of `frame`, without the transport's length prefix."""
-    return _encoder.encode(frame)
-
-
-def decode_frame(data: bytes) -> PeerFrame:
-    """Return the frame in `data`.
-
-    Raises:
-        PeerFrameError: not a frame of this version.
-    """
-    try:
-        return _decoder.decode(data)
-    except msgspec.DecodeError as error:
-        raise PeerFrameError(str(error)) from error
+ManagerMessage = Votes | StableNotice | FetchResult | Result | StateDigests | Position
+PeerMessage = AgreementMessage | ManagerMessage

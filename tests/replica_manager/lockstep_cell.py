@@ -11,7 +11,6 @@ from replica_manager.execution.feed import FeedSettings, PowerAction
 from replica_manager.identifiers import ClientId, DomainId
 from replica_manager.intake.port import Outcome, Submission
 from replica_manager.manager_core import CoreSettings, ManagerCore
-from replica_manager.peer_messages import PeerFrame, decode_frame, encode_frame
 from tests.simulation.fake_domain import FakeDomain
 
 FEED = FeedSettings(
@@ -130,9 +129,8 @@ class LockstepCell:
             self.order.append(Entry(server, 1, self._numbers[server], payload))
         for peer in range(len(self.cores)):
             messages = list(output.broadcasts) + [m for target, m in output.sends if target == peer]
-            if peer != server and messages:
-                frame = PeerFrame(core.cell.sequence, core.buffer.prefix, messages)
-                self.cores[peer].on_peer_frame(server, decode_frame(encode_frame(frame)), self.now_ms)
+            for message in [core.position, *messages] if peer != server else []:
+                self.cores[peer].on_peer_message(server, message, self.now_ms)
         self._serve(core, output)
         self.events += [(server, event.kind, event.data) for event in output.events]
         return any((output.proposals, output.broadcasts, output.sends, output.frames, output.power))

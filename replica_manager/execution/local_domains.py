@@ -1,0 +1,217 @@
+"""The shell around the domains of one server: boots them, carries frames, gives and takes their CPU time.
+
+Decides nothing: the core says what to do, this module does it and tells what happened.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from exec_wrapper.wire import FromWrapper, ToWrapper, WrapperHello
+from replica_manager.execution.feed import PowerAction
+from replica_manager.hypervisor.hypervisor import (
+    DomainEvent,
+    DomainObservation,
+    DomainSpec,
+    DomainState,
+    Hypervisor,
+    HypervisorError,
+)
+from replica_manager.identifiers import DomainId
+
+
+class DomainHandler(Protocol):
+    """Who hears of the domains; called in the event loop."""
+
+    def on_domain_linked(self, domain: DomainId, hello: WrapperHello) -> None:
+        """The wrapper said Hello."""
+        ...
+
+    def on_domain_frames(self, domain: DomainId, frames: Sequence[FromWrapper]) -> None:
+        """The wrapper sent frames."""
+        ...
+
+    def on_domain_gone(self, domain: DomainId, reason: str) -> None:
+        """The domain stopped, or its link ended."""
+        ...
+
+    def on_power_done(self, domain: DomainId, action: PowerAction) -> None:
+        """What was asked of the hypervisor is done."""
+        ...
+
+    def on_domain_event(self, kind: str, domain: DomainId, **data: Any) -> None:
+        """Something an operator may ask about."""
+        ...
+
+
+class DomainLink(Protocol):
+    """What this module needs of a connected wrapper link."""
+
+    def send(self, message: ToWrapper) -> None:
+        """Send one frame; frames of one turn of the loop go out together."""
+        ...
+
+    def close(self) -> None:
+        """End the connection."""
+        ...
+
+
+ConnectLink = Callable[
+    [DomainSpec, Callable[[Sequence[FromWrapper]], None], Callable[[str], None]],
+    Coroutine[Any, Any, tuple[DomainLink, WrapperHello]],
+]
+"""Connects a domain's channel and exchanges Hello: `(spec, on_frames, on_closed) -> (link, hello)`."""
+
+
+@dataclass(slots=True)
+class _Domain:
+    spec: DomainSpec
+    link: DomainLink | None = None
+    is_gone: bool = False
+    suspended_since_s: float | None = None
+    suspended_s: float = 0.0
+    power_chain: asyncio.Task[None] | None = None
+    """The newest hypervisor call of this domain; the next one waits for it."""
+
+
+class LocalDomains:
+    """The domains that one server hosts."""
+
+    def __init__(self, hypervisor: Hypervisor, connect: ConnectLink, handler: DomainHandler) -> None:
+        """Drive `hypervisor`; `start` boots domains."""
+        self._hypervisor = hypervisor
+        self._connect = connect
+        self._handler = handler
+        self._domains: dict[DomainId, _Domain] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._observed: Mapping[DomainId, DomainObservation] = {}
+        self._is_closing = False
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect to the hypervisor and destroy domains that a former process left."""
+        await self._hypervisor.open(self._on_event)
+        for domain in await self._hypervisor.observe():
+            self._handler.on_domain_event("leftover_destroyed", domain)
+            await self._hypervisor.destroy(domain)
+
+    async def start(self, spec: DomainSpec) -> None:
+        """Create, boot and connect one domain; `on_domain_linked` follows.
+
+        Raises:
+            HypervisorError: the hypervisor refuses.
+            LinkError: the wrapper did not answer in time.
+        """
+        domain = spec.domain_id
+        self._domains[domain] = record = _Domain(spec)
+        started_s = time.monotonic()
+        await self._hypervisor.define(spec)
+        await self._hypervisor.start(domain)
+        record.link, hello = await self._connect(
+            spec,
+            lambda frames: self._handler.on_domain_frames(domain, frames),
+            lambda reason: self._on_closed(domain, reason),
+        )
+        self._handler.on_domain_event("domain_booted", domain, boot_ms=round(1000 * (time.monotonic() - started_s)))
+        self._handler.on_domain_linked(domain, hello)
+
+    async def close(self) -> None:
+        """Destroy every domain and disconnect."""
+        self._is_closing = True
+        for record in self._domains.values():
+            if record.link is not None:
+                record.link.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for domain in await self._hypervisor.observe():
+            await self._hypervisor.destroy(domain)
+        await self._hypervisor.close()
+
+    # -- what the core asks ------------------------------------------------------------------------------------
+
+    def send(self, domain: DomainId, message: ToWrapper) -> None:
+        """Send a frame; silently nothing if the domain is gone (its end is reported separately)."""
+        link = self._domains[domain].link
+        if link is not None:
+            link.send(message)
+
+    def power(self, domain: DomainId, action: PowerAction) -> None:
+        """Suspend, resume or destroy; `on_power_done` follows.  Calls for one domain happen in order."""
+        record = self._domains.get(domain)
+        if record is None:
+            return
+        if action is PowerAction.DESTROY:
+            record.is_gone = True
+        record.power_chain = self._spawn(self._do_power(record, action, record.power_chain))
+
+    async def _do_power(self, record: _Domain, action: PowerAction, before: "asyncio.Task[None] | None") -> None:
+        if before is not None and not before.done():
+            await asyncio.wait([before])
+        domain = record.spec.domain_id
+        try:
+            match action:
+                case PowerAction.SUSPEND:
+                    await self._hypervisor.suspend(domain)
+                case PowerAction.RESUME:
+                    await self._hypervisor.resume(domain)
+                case PowerAction.DESTROY:
+                    if record.link is not None:
+                        record.link.close()
+                        record.link = None
+                    await self._hypervisor.destroy(domain)
+        except HypervisorError as error:
+            self._gone(domain, f"the hypervisor failed to {action.value} it: {error}")
+            return
+        self._handler.on_power_done(domain, action)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # -- what happens to domains -------------------------------------------------------------------------------
+
+    def _on_closed(self, domain: DomainId, reason: str) -> None:
+        self._gone(domain, f"its channel ended: {reason}")
+
+    def _on_event(self, event: DomainEvent) -> None:
+        record = self._domains.get(event.domain_id)
+        if record is None:
+            return
+        if event.state is DomainState.SUSPENDED:
+            record.suspended_since_s = event.monotonic_s
+        elif record.suspended_since_s is not None:
+            record.suspended_s += event.monotonic_s - record.suspended_since_s
+            record.suspended_since_s = None
+        if event.state is DomainState.STOPPED:
+            self._gone(event.domain_id, f"the hypervisor reports it stopped: {event.reason}")
+
+    def _gone(self, domain: DomainId, reason: str) -> None:
+        record = self._domains[domain]
+        if record.is_gone or self._is_closing:
+            return
+        record.is_gone = True
+        if record.link is not None:
+            record.link.close()
+            record.link = None
+        self._handler.on_domain_gone(domain, reason)
+
+    # -- looking -----------------------------------------------------------------------------------------------
+
+    async def observe(self) -> Mapping[DomainId, DomainObservation]:
+        """Ask the hypervisor and remember the answer."""
+        self._observed = await self._hypervisor.observe()
+        return self._observed
+
+    def suspended_s(self, domain: DomainId) -> float:
+        """Return how long the hypervisor has reported the domain suspended, in seconds, until now."""
+        record = self._domains.get(domain)
+        if record is None:
+            return 0.0
+        running = 0.0 if record.suspended_since_s is None else time.monotonic() - record.suspended_since_s
+        return record.suspended_s + running
