@@ -119,6 +119,7 @@ def test_a_process_that_hangs_is_a_timeout_and_one_that_is_gone_is_unavailable(s
     with pytest.raises(ControlUnavailable, match="nobody answers"):
         ControlClient(tmp_path / "none.sock")
     with ControlClient(served.path) as client:
+        client.call("echo")
         served.loop.run(served.socket.close())
         with pytest.raises(ControlUnavailable, match="hung up"):
             client.call("echo")
