@@ -1,0 +1,269 @@
+"""Where every message of a server goes, and what one part's news mean for the others.
+
+Source: design "Agreement stage", Configurations ("every message names its configuration").
+"""
+
+from collections.abc import Callable
+from typing import assert_never
+
+from agreement.changing import Changing
+from agreement.context import Context, Role
+from agreement.electing import Electing
+from agreement.identifiers import Ballot, Identity, MemberId
+from agreement.leading import Leading
+from agreement.learning import Learning
+from agreement.messages import (
+    Accept,
+    Accepted,
+    Announce,
+    CatchUp,
+    Decision,
+    Forward,
+    ForwardChange,
+    Heartbeat,
+    HeartbeatAck,
+    LogPart,
+    Message,
+    Nack,
+    Prepare,
+    Promise,
+    Release,
+    Released,
+    Resume,
+    SnapshotPart,
+    SnapshotPull,
+    Starting,
+    Superseded,
+)
+from agreement.origin import Origin
+from agreement.records import StoredState
+from agreement.voting import Voting
+
+LogMessage = (
+    Prepare | Promise | Accept | Accepted | Nack | Decision | Forward | ForwardChange | Heartbeat | HeartbeatAck
+)
+"""What is about the log of one configuration and of no interest in another."""
+
+
+class Router:
+    """The parts of one server, and the ways between them."""
+
+    def __init__(
+        self, context: Context, admit: Callable[[bytes], bytes] | None, stored: StoredState, life: int
+    ) -> None:
+        self.context = context
+        self._voting = Voting(context, self._clings_to_leader)
+        self._leading = Leading(context, self._voting, admit)
+        self._electing = Electing(context, self._leading)
+        self._learning = Learning(context, self)
+        self.changing = Changing(context, self._leading)
+        self.origin = Origin(context, life, context.outbox.pending_token)
+        self._early_prepare: tuple[MemberId, Prepare] | None = None
+        self._learning.replay(stored)
+        self._enter(led_before=False)
+        self._electing.hasten()
+
+    def _clings_to_leader(self, candidate: MemberId) -> bool:
+        return self._electing.clings_to_leader(candidate)
+
+    # --- inputs ------------------------------------------------------------------------------------------------
+
+    def receive(self, sender: MemberId, message: Message) -> None:
+        """A message arrived."""
+        self._electing.note_heard(sender)
+        self._dispatch(sender, message)
+        self.settle()
+
+    def settle(self) -> None:
+        """Receive what this server says to itself."""
+        local = self.context.outbox.local
+        while local:
+            self._dispatch(self.context.own, local.popleft())
+
+    def on_timer(self, is_late: bool) -> None:
+        """Let every part do what is due; after a pause of the process itself, restart all clocks first."""
+        if is_late:
+            self._electing.after_pause()
+            self._leading.after_pause()
+        self._electing.on_timer()
+        self._leading.on_timer()
+        self._learning.on_timer()
+        self.origin.on_timer()
+        self.changing.on_timer()
+        self.settle()
+
+    @property
+    def next_timer_ms(self) -> int | None:
+        """When the first part has something to do."""
+        parts = (self._electing, self._leading, self._learning, self.origin, self.changing)
+        timers = [timer_ms for part in parts if (timer_ms := part.next_timer_ms) is not None]
+        return min(timers, default=None)
+
+    def flush(self) -> None:
+        """Put together what came up since the last time: batches, one `Accepted` for all new votes."""
+        self.origin.flush()
+        self.changing.flush()
+        self._leading.propose_waiting()
+        self._voting.flush()
+        self.settle()
+        self._leading.flush()
+
+    # --- messages ----------------------------------------------------------------------------------------------
+
+    def _dispatch(self, sender: MemberId, message: Message) -> None:
+        if isinstance(message, LogMessage):
+            self._dispatch_by_configuration(sender, message)
+            return
+        match message:
+            case CatchUp():
+                self._on_catch_up(sender, message)
+            case LogPart():
+                self._learning.on_log_part(sender, message)
+            case Superseded():
+                self._on_superseded(sender, message)
+            case Announce():
+                self.changing.on_announce(Identity(sender, message.incarnation))
+            case SnapshotPart() | SnapshotPull() | Released() | Starting() | Resume() | Release():
+                pass
+            case _:
+                assert_never(message)
+
+    def _dispatch_by_configuration(self, sender: MemberId, message: LogMessage) -> None:
+        context = self.context
+        if message.configuration < context.number:
+            self._answer_superseded(sender)
+        elif message.configuration > context.number:
+            if isinstance(message, Prepare):
+                self._early_prepare = (sender, message)
+            self._learning.note_ahead((message.configuration, 0), sender, is_urgent=True)
+        elif isinstance(message, ForwardChange):
+            self.changing.on_forward(message)
+        elif self._may_speak(sender, message.incarnation):
+            self._on_log_message(sender, message)
+
+    def _may_speak(self, sender: MemberId, incarnation: int) -> bool:
+        """Whether both sides are members of the present configuration, in the incarnations that it names."""
+        context = self.context
+        if not context.is_member or context.role is Role.STARTING:
+            return False
+        return context.configuration.incarnations.get(sender) == incarnation
+
+    def _answer_superseded(self, sender: MemberId) -> None:
+        context = self.context
+        context.outbox.send(sender, Superseded(context.number, context.identity.incarnation, context.configuration))
+
+    def _on_log_message(self, sender: MemberId, message: LogMessage) -> None:
+        match message:
+            case Accepted():
+                self._on_accepted(sender, message)
+            case Accept():
+                if self._voting.on_accept(sender, message):
+                    self._electing.follow(message.ballot)
+                    self._note_decided(message.ballot, message.decided)
+            case Forward():
+                if self.context.proposer is not None:
+                    self.context.proposer.add(message.entries)
+            case Decision():
+                self._note_decided(message.ballot, message.through)
+            case Heartbeat():
+                self._on_heartbeat(sender, message)
+            case HeartbeatAck():
+                self._leading.on_heartbeat_ack(sender, message)
+                self._record_votes(sender, message)
+            case Prepare():
+                self._on_prepare(sender, message)
+            case Promise():
+                self._on_promise(sender, message)
+            case Nack():
+                self._electing.on_nack(message)
+            case ForwardChange():
+                self.changing.on_forward(message)
+            case _:
+                assert_never(message)
+
+    def _on_prepare(self, sender: MemberId, prepare: Prepare) -> None:
+        if not self._voting.on_prepare(sender, prepare):
+            return
+        if sender == self.context.own:
+            self._electing.ask_peers()
+        else:
+            self._electing.yield_to(prepare.ballot)
+
+    def _on_promise(self, sender: MemberId, promise: Promise) -> None:
+        if promise.decided > self.context.log.decided:
+            # It has reported no votes up to there: they are decided, and must be fetched before anything is proposed.
+            self._learning.note_ahead((promise.configuration, promise.decided + 1), sender, is_urgent=True)
+        self._electing.on_promise(sender, promise)
+
+    def _on_accepted(self, sender: MemberId, accepted: Accepted) -> None:
+        if self.context.role is Role.LEADER and accepted.ballot == self.context.ballot:
+            self._leading.note_contact(sender)
+        self._record_votes(sender, accepted)
+
+    def _record_votes(self, sender: MemberId, votes: Accepted | HeartbeatAck) -> None:
+        if self.context.tally.record_votes(sender, votes.ballot, votes.first, votes.through):
+            self._learning.advance()
+
+    def _note_decided(self, ballot: Ballot, through: int) -> None:
+        context = self.context
+        context.tally.record_decided(ballot, through)
+        if through > context.log.decided:
+            self._learning.advance()
+            if ballot < context.tally.ballot:
+                self._learning.note_ahead((context.number, through + 1), ballot.member)
+
+    def _on_heartbeat(self, sender: MemberId, heartbeat: Heartbeat) -> None:
+        context = self.context
+        if not self._voting.answer_heartbeat(sender, heartbeat):
+            return
+        self._electing.follow(heartbeat.ballot)
+        self._note_decided(heartbeat.ballot, heartbeat.decided)
+        if heartbeat.decided > context.log.decided:
+            self._learning.note_ahead((context.number, heartbeat.decided + 1), sender)
+
+    def _on_superseded(self, sender: MemberId, message: Superseded) -> None:
+        self._learning.on_superseded(sender, message)
+        if self.context.is_removed:
+            self._electing.retire()
+
+    def _on_catch_up(self, sender: MemberId, message: CatchUp) -> None:
+        context = self.context
+        position = (message.configuration, message.slot)
+        self.changing.note_learner(Identity(sender, message.incarnation), position)
+        batches = context.log.read_from(position, context.settings.part_bytes_max)
+        if batches is None:
+            return
+        following = (message.configuration, message.slot + len(batches))
+        is_last = following >= context.log.state.position
+        part = LogPart(message.configuration, context.identity.incarnation, message.slot, tuple(batches), is_last)
+        context.outbox.send(sender, part)
+
+    # --- news of one part for the others -----------------------------------------------------------------------
+
+    def on_delivered(self) -> None:
+        """Entries of the present configuration were delivered."""
+        context = self.context
+        self.origin.forget_delivered(context.log.state.origins.get(context.own.number, 0))
+        if context.proposer is not None:
+            context.proposer.forget_through(context.log.decided)
+        elif context.campaign is not None:
+            self._electing.maybe_lead()
+
+    def on_configuration(self, led_before: bool) -> None:
+        """The present configuration is a new one."""
+        self._enter(led_before)
+        early = self._early_prepare
+        if early is not None and early[1].configuration == self.context.number:
+            self._early_prepare = None
+            self._dispatch(*early)
+
+    def _enter(self, led_before: bool) -> None:
+        context = self.context
+        self._electing.enter_configuration(led_before)
+        self.changing.enter_configuration()
+        self.origin.forget_delivered(context.log.state.origins.get(context.own.number, 0))
+        self.origin.start_over()
+        if not context.is_member:
+            self._learning.poll()
+        if context.is_removed:
+            self.origin.forget_all()
