@@ -25,6 +25,7 @@ DEFAULT_SEED = 1
 @click.option(
     "--seen-by-server", type=click.Path(path_type=Path), help="For --files: the server's path for the folder."
 )
+@click.option("--tables/--no-tables", default=True, show_default=True, help="For --files: create the tables too.")
 def main(
     data_set_name: str,
     seed: int,
@@ -33,13 +34,15 @@ def main(
     files: Path | None,
     dialect: str,
     seen_by_server: Path | None,
+    tables: bool,
 ) -> None:
     """Makes a RUBiS data set: into a database (--url), as files for a fast load (--files), or only its digest."""
     population = Population(data_set(data_set_name), seed, start_time_us)
     if url is not None:
         _fill(url, population)
     if files is not None:
-        click.echo(str(write_bulk_files(population, files, dialect, seen_by_server=seen_by_server)))
+        script = write_bulk_files(population, files, dialect, seen_by_server=seen_by_server, creates_tables=tables)
+        click.echo(str(script))
     if url is None and files is None:
         click.echo(digest(population))
 
@@ -51,10 +54,16 @@ def _fill(url: str, population: Population) -> None:
         click.echo(f"\r{table_name:12} {rows:>9} of {counts[table_name]}", nl=rows == counts[table_name], err=True)
 
     try:
-        load(create_engine(url), population, show)
-    except (ArgumentError, SQLAlchemyError) as error:
+        engine = create_engine(url)
+    except ArgumentError as error:
+        raise click.ClickException(f"--url: {error}") from error
+    try:
+        load(engine, population, show)
+    except SQLAlchemyError as error:
         cause = error.__cause__ or error
         raise click.ClickException(f"the database could not be filled: {str(cause).splitlines()[0]}") from error
+    finally:
+        engine.dispose()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The fast way into a database, for building images: one file of tab-separated rows per table, and a script.
 
-Both databases read the same rows: MariaDB by LOAD DATA, PostgreSQL by COPY in its text format.  Indexes are made
-after the rows.  The script is complete (it creates the tables), so that a server in bootstrap mode can run it, and it
-changes into no database: the caller chooses one.
+Both databases read the same rows: MariaDB by LOAD DATA, PostgreSQL by COPY in its text format.  The script can create
+the tables, with the indexes after the rows, so that a server in bootstrap mode can run it; it changes into no
+database: the caller chooses one.
 """
 
 import hashlib
@@ -26,7 +26,12 @@ _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "
 
 
 def write_bulk_files(
-    population: Population, directory: Path, dialect_name: str, *, seen_by_server: Path | None = None
+    population: Population,
+    directory: Path,
+    dialect_name: str,
+    *,
+    seen_by_server: Path | None = None,
+    creates_tables: bool = True,
 ) -> Path:
     """Writes `<table>.tsv` per table and the script that loads them.
 
@@ -37,6 +42,7 @@ def write_bulk_files(
         seen_by_server: The directory's path for the server that will read the files (in an image, say), which needs
             the right to read files.  None: the client that runs the script reads them and sends them
             (`mariadb --local-infile=1`, `psql`).
+        creates_tables: Whether the script creates the tables; if not, they must be there and empty.
 
     Returns:
         The script's path.
@@ -45,8 +51,9 @@ def write_bulk_files(
         UnknownDialect: `dialect_name` is none of `DIALECTS`.
         OSError: The directory cannot be written.
     """
-    script = script_text(population, directory if seen_by_server is None else seen_by_server, dialect_name,
-                         by_client=seen_by_server is None)  # fmt: skip
+    by_client = seen_by_server is None
+    source = directory if seen_by_server is None else seen_by_server
+    script = script_text(population, source, dialect_name, by_client=by_client, creates_tables=creates_tables)
     directory.mkdir(parents=True, exist_ok=True)
     for table_name in population.row_counts():
         with (directory / f"{table_name}.tsv").open("w", encoding="utf-8", newline="") as file:
@@ -71,28 +78,36 @@ def digest(population: Population) -> str:
     return total.hexdigest()
 
 
-def script_text(population: Population, directory: Path, dialect_name: str, *, by_client: bool) -> str:
-    """The SQL that creates the tables, loads them from `directory`, and creates the indexes.
+def script_text(
+    population: Population, directory: Path, dialect_name: str, *, by_client: bool, creates_tables: bool
+) -> str:
+    """The SQL that loads all tables from `directory`; see `write_bulk_files` for the arguments.
+
+    One line per statement: MariaDB's bootstrap mode and psql's `\\copy` both end at the line's end.
 
     Raises:
         UnknownDialect: `dialect_name` is none of `DIALECTS`.
     """
     if dialect_name not in DIALECTS:
         raise UnknownDialect(f"there is no dialect {dialect_name!r}; there are {', '.join(DIALECTS)}")
+    load_statement, driver = (
+        (_load_data, "mariadb+pymysql") if dialect_name == "mariadb" else (_copy, "postgresql+psycopg")
+    )
     tables = [metadata.tables[name] for name in population.row_counts()]
-    if dialect_name == "mariadb":
-        loads = [_load_data(table, directory, by_client) for table in tables]
-        return _script(tables, make_url("mariadb+pymysql://").get_dialect()(), loads)
-    copies = [_copy(table, directory, by_client) for table in tables]
-    return _script(tables, make_url("postgresql+psycopg://").get_dialect()(), copies)
+    statements = [load_statement(table, directory, by_client) for table in tables]
+    if creates_tables:
+        dialect = make_url(f"{driver}://").get_dialect()()
+        statements = [*_create_tables(tables, dialect), *statements, *_create_indexes(tables, dialect)]
+    return "".join(f"{' '.join(statement.split())};\n" for statement in statements)
 
 
-def _script(tables: Sequence[Table], dialect: Dialect, loads: Sequence[str]) -> str:
-    """One line per statement: MariaDB's bootstrap mode and psql's `\\copy` both end at the line's end."""
-    creates = [str(CreateTable(table).compile(dialect=dialect)) for table in tables]
-    ordered = [sorted(table.indexes, key=lambda index: str(index.name)) for table in tables]
-    indexes = [str(CreateIndex(index).compile(dialect=dialect)) for group in ordered for index in group]
-    return "".join(f"{' '.join(statement.split())};\n" for statement in (*creates, *loads, *indexes))
+def _create_tables(tables: Sequence[Table], dialect: Dialect) -> list[str]:
+    return [str(CreateTable(table).compile(dialect=dialect)) for table in tables]
+
+
+def _create_indexes(tables: Sequence[Table], dialect: Dialect) -> list[str]:
+    indexes = [index for table in tables for index in sorted(table.indexes, key=lambda index: str(index.name))]
+    return [str(CreateIndex(index).compile(dialect=dialect)) for index in indexes]
 
 
 def _load_data(table: Table, directory: Path, by_client: bool) -> str:
