@@ -1,0 +1,320 @@
+"""The asyncio shell of one replica manager: carries what comes in to the core and does what the core wants done.
+
+The order of work is fixed: propose, tell peers, feed domains, ask the hypervisor, answer clients, record events.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from agreement.errors import ProposalError
+from agreement.identifiers import MemberId
+from agreement.messages import Message as AgreementMessage
+from agreement.output import (
+    ChangeRefused,
+    ConfigurationChanged,
+    Delivery,
+    Event,
+    LeaderChanged,
+    LimitReached,
+    Removed,
+    ServerRestarted,
+    ServerSuspected,
+    WitnessUsed,
+)
+from exec_wrapper.wire import FromWrapper, WrapperHello
+from replica_manager.control.event_log import EventLog
+from replica_manager.core_output import CoreOutput
+from replica_manager.execution.feed import Power, PowerAction
+from replica_manager.execution.local_domains import LocalDomains
+from replica_manager.identifiers import DomainId
+from replica_manager.intake.port import ReplySink, Submission
+from replica_manager.manager_core import ManagerCore
+from replica_manager.ordering.agreement_driver import AgreementDriver
+from replica_manager.ordering.peer_channel import PeerChannel
+from replica_manager.ordering.peer_port import PeerEvent
+from replica_manager.peer_messages import (
+    FetchResult,
+    ManagerMessage,
+    PeerMessage,
+    Position,
+    Result,
+    StableNotice,
+    StateDigests,
+    Votes,
+)
+
+TICK_S = 0.05
+RANDOM_BYTES = 16
+MANAGER_MESSAGES = (Votes, StableNotice, FetchResult, Result, StateDigests, Position)
+
+
+def wall_clock_us() -> int:
+    """Return the wall clock in microseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1000
+
+
+def monotonic_ms() -> int:
+    """Return the monotonic clock in milliseconds."""
+    return time.monotonic_ns() // 1_000_000
+
+
+class ReplicaServer:
+    """One server of a cell at work; an `IntakePort` and a `DomainHandler`.
+
+    `attach` completes it: driver, channel and domains call back into it and are made after it.
+    """
+
+    def __init__(self, core: ManagerCore, events: EventLog, stop: Callable[[str], None]) -> None:
+        """Make the shell around `core`; `stop` ends the process with a reason."""
+        self.core = core
+        self.events = events
+        self._stop = stop
+        self._loop = asyncio.get_running_loop()
+        self._flush_handle: asyncio.Handle | None = None
+        self._checkpoints: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._checkpoint_tokens: dict[int, int] = {}
+        self._next_token = 1
+        self._refresh_started_ms: dict[DomainId, int] = {}
+        self._told: dict[int, Position] = {}
+        self.has_left = False
+        self.last_refresh: dict[str, Any] | None = None
+        self.refresh_count = 0
+        self.vote_count = 0
+
+    def attach(self, driver: AgreementDriver, channel: PeerChannel[PeerMessage], domains: LocalDomains) -> None:
+        """Complete the shell."""
+        self.driver, self.channel, self.domains = driver, channel, domains
+        self._tick()
+
+    def _tick(self) -> None:
+        self.core.on_timer(monotonic_ms())
+        self._touch()
+        for server in self._peers():
+            if self._told.get(server) != self.core.position:
+                self._tell_position(server)
+        self._loop.call_later(TICK_S, self._tick)
+
+    # -- IntakePort --------------------------------------------------------------------------------------------
+
+    def open_client(self, sink: ReplySink, token: int) -> None:
+        """Order a client id."""
+        self.core.open_client(sink, token, os.urandom(RANDOM_BYTES))
+        self._touch()
+
+    def submit(self, sink: ReplySink, submission: Submission) -> None:
+        """Order a request."""
+        self.core.submit(sink, submission, wall_clock_us(), os.urandom(RANDOM_BYTES))
+        self._touch()
+
+    def forget(self, sink: ReplySink) -> None:
+        """A connection is gone; its sink ignores what still comes."""
+
+    # -- agreement ---------------------------------------------------------------------------------------------
+
+    def on_deliveries(self, deliveries: Sequence[Delivery]) -> None:
+        """Entries of the agreed order."""
+        for delivery in deliveries:
+            self.core.deliver(delivery.sequence, delivery.entry)
+        self._touch()
+
+    def on_agreement_events(self, events: Sequence[Event]) -> None:
+        """What the agreement stage reports."""
+        for event in events:
+            match event:
+                case LeaderChanged(configuration=number, leader=leader):
+                    self.events.record("leader_changed", configuration=number, leader=str(leader or "none"))
+                case ConfigurationChanged(configuration=configuration):
+                    self.events.record("configuration_changed", number=configuration.number)
+                case WitnessUsed(silent=silent):
+                    self.events.record("witness_used", silent=[str(member) for member in silent])
+                case ServerSuspected(server=server, silent_ms=silent_ms):
+                    self.events.record("server_suspected", suspect=server, silent_ms=silent_ms)
+                case ServerRestarted(server=server, incarnation=incarnation):
+                    self.events.record("server_restarted", peer=server, incarnation=incarnation)
+                case Removed(configuration=number):
+                    self.has_left = True
+                    self.events.record("removed", configuration=number)
+                    self._stop("the cell went on without this server; it has to rejoin")
+                case ChangeRefused(reason=reason):
+                    self.events.record("change_refused", reason=reason)
+                case LimitReached(limit=limit, detail=detail):
+                    self.events.record("limit_reached", limit=limit, detail=detail)
+                case _:
+                    self.events.record("snapshot", detail=type(event).__name__)
+
+    # -- peers -------------------------------------------------------------------------------------------------
+
+    def on_peer_messages(self, member: MemberId, messages: Sequence[PeerMessage]) -> None:
+        """Messages of another member, in its order."""
+        now_ms = monotonic_ms()
+        for message in messages:
+            if isinstance(message, MANAGER_MESSAGES):
+                self.core.on_peer_message(member.number, message, now_ms)
+            else:
+                self._receive_agreement(member, message)
+        self._touch()
+
+    def _receive_agreement(self, member: MemberId, message: AgreementMessage) -> None:
+        self.driver.receive(member, message)
+
+    def on_peer_up(self, member: MemberId) -> None:
+        """A link to another member is there (again)."""
+        self.events.record("peer_up", member=str(member))
+        if member.is_server:
+            self._told.pop(member.number, None)
+            self.core.on_peer_up(member.number)
+            self._touch()
+
+    def on_peer_down(self, member: MemberId) -> None:
+        """A link broke."""
+        self.events.record("peer_down", member=str(member))
+
+    def on_peer_event(self, event: PeerEvent) -> None:
+        """Something about the private network."""
+        data = {name: str(getattr(event, name)) for name in event.__slots__}
+        self.events.record(_snake_case(type(event).__name__), **data)
+
+    def _peers(self) -> list[int]:
+        own = self.core.settings.server
+        return [server for server in self.core.cell.live_servers if server != own]
+
+    def _post(self, server: int, message: ManagerMessage) -> None:
+        self.channel.post(MemberId.server(server), message)
+
+    def _tell_position(self, server: int) -> None:
+        position = self.core.position
+        self._told[server] = position
+        self._post(server, position)
+
+    # -- DomainHandler -----------------------------------------------------------------------------------------
+
+    def on_domain_linked(self, domain: DomainId, hello: WrapperHello) -> None:
+        """A wrapper said Hello."""
+        self.core.on_domain_linked(domain, hello)
+        self._touch()
+
+    def on_domain_frames(self, domain: DomainId, frames: Sequence[FromWrapper]) -> None:
+        """A wrapper sent frames."""
+        self.core.on_domain_frames(domain, frames)
+        self._touch()
+
+    def on_domain_gone(self, domain: DomainId, reason: str) -> None:
+        """A domain stopped."""
+        self.core.on_domain_gone(domain, reason)
+        self._touch()
+
+    def on_power_done(self, domain: DomainId, action: PowerAction) -> None:
+        """The hypervisor did what was asked."""
+        if action is not PowerAction.DESTROY:
+            self.core.on_power_done(domain, action)
+        started = self._refresh_started_ms
+        if action is PowerAction.SUSPEND and domain in started and self.last_refresh is not None:
+            self.last_refresh["duration_ms"] = monotonic_ms() - started.pop(domain)
+        self._touch()
+
+    def on_domain_event(self, kind: str, domain: DomainId, **data: Any) -> None:
+        """Something about a domain."""
+        self.events.record(kind, domain=domain, **data)
+
+    # -- doing what the core wants -----------------------------------------------------------------------------
+
+    def _touch(self) -> None:
+        if self._flush_handle is None:
+            self._flush_handle = self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_handle = None
+        output = self.core.take_output()
+        for payload in output.proposals:
+            self._propose(payload)
+        self._tell_peers(output)
+        for domain, frame in output.frames:
+            self.domains.send(domain, frame)
+        for domain, action in output.power:
+            self._ask_power(domain, action)
+        for opening in output.openings:
+            opening.sink.client_opened(opening.token, opening.client)
+        for reply in output.replies:
+            reply.sink.replied(reply.client, reply.number, reply.outcome, reply.reply)
+        for event in output.events:
+            self._record(event.kind, event.data)
+        for point in output.completed_points:
+            self._finish_checkpoint(point)
+
+    def _propose(self, payload: bytes) -> None:
+        try:
+            self.driver.propose(payload)
+        except ProposalError:
+            self.core.on_proposal_refused(payload)
+            self._touch()
+
+    def _tell_peers(self, output: CoreOutput) -> None:
+        if not output.broadcasts and not output.sends:
+            return
+        for message in output.broadcasts:
+            if isinstance(message, Votes):
+                self.vote_count += len(message.sequences)
+        for server in self._peers():
+            if self._told.get(server) != self.core.position:
+                self._tell_position(server)
+            for message in output.broadcasts:
+                self._post(server, message)
+        for server, message in output.sends:
+            self._post(server, message)
+
+    def _ask_power(self, domain: DomainId, action: PowerAction) -> None:
+        if action is PowerAction.RESUME:
+            self._refresh_started_ms[domain] = monotonic_ms()
+        self.domains.power(domain, action)
+
+    def _record(self, kind: str, data: dict[str, Any]) -> None:
+        if kind == "refreshed":
+            self.refresh_count += 1
+            self.last_refresh = {"at_us": wall_clock_us(), "updates": data["updates"], "duration_ms": None}
+            started = self._refresh_started_ms.get(data["domain"])
+            data["ms"] = None if started is None else monotonic_ms() - started
+        if kind == "checkpoint_ordered":
+            self._checkpoint_tokens[data["point"]] = data["token"]
+        self.events.record(kind, **data)
+
+    # -- checkpoints -------------------------------------------------------------------------------------------
+
+    async def checkpoint(self) -> dict[str, Any]:
+        """Have every domain give its state at one agreed position; return `{"point", "digests"}`."""
+        token = int.from_bytes(os.urandom(7))
+        future: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+        self._checkpoints[token] = future
+        self.core.order_checkpoint(token)
+        self._touch()
+        try:
+            return await future
+        finally:
+            self._checkpoints.pop(token, None)
+
+    def _finish_checkpoint(self, point: int) -> None:
+        digests = {domain: digest.hex() for domain, digest in (self.core.board.digests(point) or {}).items()}
+        self.events.record("checkpoint_complete", point=point, digests=digests)
+        future = self._checkpoints.get(self._checkpoint_tokens.pop(point, -1))
+        if future is not None and not future.done():
+            future.set_result({"point": point, "digests": digests})
+
+    # -- looking -----------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> str:
+        """`starting`, `serving`, `degraded` or `not_serving`."""
+        feeds = self.core.feeds.values()
+        if self.has_left:
+            return "not_serving"
+        if any(feed.power is Power.STARTING for feed in feeds) or self.driver.node.leader is None:
+            return "starting"
+        cell = self.core.cell
+        is_whole = len(cell.live_servers) == cell.f + 1 and all(feed.power is not Power.GONE for feed in feeds)
+        return "serving" if is_whole else "degraded"
+
+
+def _snake_case(name: str) -> str:
+    return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("_")

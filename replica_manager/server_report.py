@@ -1,0 +1,130 @@
+"""What an operator sees of one server: plain values, made on demand from the core.  Pure.
+
+The keys are the JSON of `spare status -o json` and `spare explain -o json`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from replica_manager.cell.roles import Role
+from replica_manager.execution.feed import Feed, Power
+from replica_manager.execution.request_log import RequestRecord
+from replica_manager.hypervisor.hypervisor import DomainObservation
+from replica_manager.identifiers import DomainId
+from replica_manager.manager_core import ManagerCore
+from replica_manager.voting.voter import Contradiction
+
+
+def cell_report(core: ManagerCore) -> dict[str, Any]:
+    """Return membership, thresholds and positions."""
+    cell = core.cell
+    return {
+        "f": cell.f,
+        "f_prime": cell.f_prime,
+        "threshold": cell.threshold,
+        "delivered": cell.sequence,
+        "stable": core.buffer.prefix,
+        "stable_all": cell.stable_all,
+        "servers": [
+            {"server": server, "live": member.is_live, "stable": member.stable, "durable": member.durable}
+            for server, member in sorted(cell.members.items())
+        ],
+        "buffer": {"updates": core.buffer.entry_count, "bytes": core.buffer.byte_count},
+        "clients": len(cell.clients),
+        "open_requests": core.requests.last - core.buffer.prefix,
+    }
+
+
+def domain_reports(
+    core: ManagerCore, observed: Mapping[DomainId, DomainObservation], suspended_s: Mapping[DomainId, float]
+) -> list[dict[str, Any]]:
+    """Return one row per domain of the cell; what only the hosting server knows is filled in for its own."""
+    rows = []
+    for domain, record in sorted(core.cell.domains.items()):
+        row: dict[str, Any] = {
+            "domain": domain,
+            "server": record.server,
+            "role": _shown_role(record.role, core.feeds.get(domain)),
+            "reason": record.reason,
+        }
+        feed = core.feeds.get(domain)
+        if feed is not None:
+            row |= _local_row(feed, observed.get(domain), suspended_s.get(domain, 0.0))
+            row["waiting_updates"] = core.buffer.waiting_count(feed.cursor)
+        rows.append(row)
+    return rows
+
+
+def _shown_role(role: Role, feed: Feed | None) -> str:
+    return "starting" if feed is not None and feed.power is Power.STARTING else role.value
+
+
+def _local_row(feed: Feed, seen: DomainObservation | None, suspended_s: float) -> dict[str, Any]:
+    return {
+        "cursor": feed.cursor,
+        "confirmed": feed.confirmed,
+        "power": feed.power.value,
+        "hypervisor_state": None if seen is None else seen.state.value,
+        "cpu_seconds": None if seen is None else round(seen.cpu_seconds, 3),
+        "memory_bytes": None if seen is None else seen.memory_bytes,
+        "suspended_seconds": round(suspended_s, 3),
+    }
+
+
+def explanation(core: ManagerCore, sequence: int) -> dict[str, Any] | None:
+    """Return who said what about a sequence number; None: not known here (any more)."""
+    record = core.requests.explain(sequence)
+    if record is None:
+        if core.requests.first <= sequence <= core.requests.last:
+            return {"sequence": sequence, "kind": "command", "votes": [], "outcome": "stable"}
+        return None
+    return {
+        "sequence": sequence,
+        "kind": "request",
+        "client": record.client.hex(),
+        "number": record.number,
+        "timestamp_us": record.timestamp_us,
+        "payload_bytes": record.payload_bytes,
+        "outcome": _outcome(core, record),
+        "stable_digest": None if record.stable_digest is None else record.stable_digest.hex(),
+        "votes": _votes(core, record),
+        "contradictions": sorted(
+            finding.domain
+            for finding in core.findings.values()
+            if isinstance(finding, Contradiction) and finding.sequence == sequence
+        ),
+    }
+
+
+def _outcome(core: ManagerCore, record: RequestRecord) -> str:
+    if record.stable_digest is not None:
+        return "stable"
+    kinds = {key[0] for key in core.findings if key[1] == record.sequence}
+    for kind in ("exceeded", "diverged"):
+        if kind in kinds:
+            return kind
+    return "open"
+
+
+def _votes(core: ManagerCore, record: RequestRecord) -> list[dict[str, Any]]:
+    rows = []
+    for domain, cell_record in sorted(core.cell.domains.items()):
+        digest = record.votes.get(domain)
+        if digest is None and cell_record.role is not Role.ACTIVE:
+            continue
+        row: dict[str, Any] = {"domain": domain, "server": cell_record.server, "counted": cell_record.is_counted}
+        row["digest"] = None if digest is None else digest.hex()
+        row["verdict"] = _verdict(record, digest)
+        value = None if digest is None else record.values.get(digest)
+        if value is not None:
+            row["reply_bytes"], row["update_bytes"] = len(value[0]), len(value[1])
+        rows.append(row)
+    return rows
+
+
+def _verdict(record: RequestRecord, digest: bytes | None) -> str:
+    if digest is None:
+        return "waiting"
+    if record.stable_digest is not None:
+        return "agrees" if digest == record.stable_digest else "differs"
+    return "agrees" if len(set(record.votes.values())) == 1 else "differs"
