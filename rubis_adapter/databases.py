@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import URL, Connection, Engine, create_engine
+from sqlalchemy import URL, Connection, Engine, Table, create_engine
 
 ISOLATION: Final = "READ COMMITTED"
 """Requests execute one at a time; with it a locking read and a plain read see the same rows on both databases."""
+
+STATEMENTS_REMEMBERED_MAX: Final = 256
+_statements: dict[tuple[str, str, int, bool | None], str] = {}
 
 
 def open_engine(url: URL | str) -> Engine:
@@ -24,17 +27,41 @@ def quoted(connection: Connection, name: str) -> str:
     return connection.dialect.identifier_preparer.quote(name)
 
 
-def upsert_clause(connection: Connection, key: Sequence[str], columns: Sequence[str]) -> str:
-    """The end of an INSERT that makes it replace the values of rows that exist already.
+def insert_sql(connection: Connection, table: Table, row_count: int, is_upsert: bool) -> str:
+    """INSERT of `row_count` rows with all columns, for the driver.
 
-    MariaDB replaces on *any* unique key that collides, PostgreSQL on `key` only: use it only for tables without
-    another unique key.
+    With `is_upsert` rows that exist already get the new values.  MariaDB takes a row for existing on *any* unique key
+    that collides: use it only for tables with no unique key but the primary one.
     """
-    others = [quoted(connection, name) for name in columns if name not in key]
+    key = (connection.dialect.name, table.name, row_count, is_upsert)
+    if key not in _statements:
+        columns = [quoted(connection, name) for name in table.columns.keys()]  # noqa: SIM118 - values are columns
+        row = "(" + ", ".join(["%s"] * len(columns)) + ")"
+        names = f"{quoted(connection, table.name)} ({', '.join(columns)})"
+        end = _upsert_clause(connection, columns[0], columns[1:]) if is_upsert else ""
+        _remember(key, f"INSERT INTO {names} VALUES {', '.join([row] * row_count)}{end}")  # noqa: S608 - no values in it
+    return _statements[key]
+
+
+def delete_sql(connection: Connection, table: Table, row_count: int) -> str:
+    """DELETE of `row_count` rows by id, for the driver."""
+    key = (connection.dialect.name, table.name, row_count, None)
+    if key not in _statements:
+        places = ", ".join(["%s"] * row_count)
+        _remember(key, f"DELETE FROM {quoted(connection, table.name)} WHERE id IN ({places})")  # noqa: S608
+    return _statements[key]
+
+
+def _upsert_clause(connection: Connection, key: str, others: Sequence[str]) -> str:
     if is_postgres(connection):
-        target = ", ".join(quoted(connection, name) for name in key)
-        return f" ON CONFLICT ({target}) DO UPDATE SET " + ", ".join(f"{name} = EXCLUDED.{name}" for name in others)
+        return f" ON CONFLICT ({key}) DO UPDATE SET " + ", ".join(f"{name} = EXCLUDED.{name}" for name in others)
     return " ON DUPLICATE KEY UPDATE " + ", ".join(f"{name} = VALUES({name})" for name in others)
+
+
+def _remember(key: tuple[str, str, int, bool | None], statement: str) -> None:
+    if len(_statements) >= STATEMENTS_REMEMBERED_MAX:
+        _statements.clear()
+    _statements[key] = statement
 
 
 def commit_durably(connection: Connection) -> None:

@@ -43,6 +43,7 @@ _OPTIONS: Final = (
     f"--innodb-log-file-size={LOG_FILE_MIB}M",
     "--innodb-log-buffer-size=4M",
     "--innodb-flush-log-at-trx-commit=0",
+    "--innodb-temp-data-file-path=ibtmp1:3M:autoextend",
     "--innodb-buffer-pool-dump-at-shutdown=off",
     "--innodb-buffer-pool-load-at-startup=off",
 )

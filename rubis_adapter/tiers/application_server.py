@@ -1,0 +1,92 @@
+"""The application tier: gunicorn with one worker, because requests execute one at a time."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import URL
+
+from rubis_adapter.tiers.tier_process import Account, TierProcess
+
+START_TIMEOUT_SECONDS: Final = 180.0
+_OPTIONS: Final = (
+    "--workers=1",
+    "--worker-class=sync",
+    # No heartbeat: a suspended domain must not come back to a killed worker; the cell has time-outs of its own.
+    "--timeout=0",
+    "--graceful-timeout=5",
+    "--limit-request-line=0",
+    "--no-control-socket",
+    "--log-level=warning",
+)
+
+
+class ApplicationServer:
+    """Runs the auction site behind a Unix socket."""
+
+    def __init__(self, run_dir: Path, account: Account, database: URL, update_socket: Path | None) -> None:
+        """`update_socket`: where the adapter takes updates; None: the site runs without a cell."""
+        self._account = account
+        self._run_dir = run_dir
+        self.socket = run_dir / "application.sock"
+        environment = {
+            "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+            "PYTHONPATH": os.pathsep.join(path for path in (str(_code_root()), *sys.path) if path),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONHASHSEED": "0",
+            "TZ": "UTC",
+            "RUBIS_DATABASE_URL": database.render_as_string(hide_password=False),
+            "RUBIS_UPDATE_SOCKET": str(update_socket or ""),
+        }
+        self._process = TierProcess(self._command(), run_dir / "application.log", account, environment)
+
+    def start(self) -> None:
+        """Starts the server; returns when it takes connections.  Raises `ProcessFailed`."""
+        self._account.own_directory(self._run_dir)
+        self._process.start()
+        self._process.wait_until(lambda: accepts_connections(self.socket), START_TIMEOUT_SECONDS, "takes connections")
+
+    def stop(self) -> None:
+        """Stops the server."""
+        self._process.stop()
+
+    def kill(self) -> None:
+        """Ends the server at once."""
+        self._process.kill()
+
+    def is_running(self) -> bool:
+        """Whether the server is there."""
+        return self._process.is_running()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the server; its worker is a child."""
+        return self._process.pid
+
+    def _command(self) -> tuple[str, ...]:
+        return (
+            sys.executable,
+            "-m",
+            "gunicorn",
+            f"--bind=unix:{self.socket}",
+            f"--worker-tmp-dir={self._run_dir}",
+            *_OPTIONS,
+            "rubis_adapter.auction.wsgi:application",
+        )
+
+
+def accepts_connections(path: Path) -> bool:
+    """Whether somebody listens on a Unix socket."""
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(path))
+    except OSError:
+        return False
+    return True
+
+
+def _code_root() -> Path:
+    """The directory that holds this package."""
+    return Path(__file__).resolve().parents[2]

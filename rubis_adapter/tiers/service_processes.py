@@ -1,0 +1,104 @@
+"""All three tiers of one replica together, started from the database upwards and stopped in the other order."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from rubis_adapter.tiers.application_server import ApplicationServer
+from rubis_adapter.tiers.database_server import DatabaseServer
+from rubis_adapter.tiers.mariadb import MariaDbServer
+from rubis_adapter.tiers.postgres import PostgresServer
+from rubis_adapter.tiers.tier_process import Account
+from rubis_adapter.tiers.web_server import WebServer
+
+
+class DatabaseKind(StrEnum):
+    """Which database a replica runs."""
+
+    MARIADB = "mariadb"
+    POSTGRESQL = "postgresql"
+
+
+_SERVERS: Final[Mapping[DatabaseKind, Callable[[Path, Path, Account, int], DatabaseServer]]] = {
+    DatabaseKind.MARIADB: MariaDbServer,
+    DatabaseKind.POSTGRESQL: PostgresServer,
+}
+DATABASE_ACCOUNTS: Final[Mapping[DatabaseKind, str]] = {
+    DatabaseKind.MARIADB: "mysql",
+    DatabaseKind.POSTGRESQL: "postgres",
+}
+"""Accounts that the databases' Debian packages make."""
+
+
+@dataclass(frozen=True)
+class ServiceConfiguration:
+    """Where one replica of the service lives and what it may use."""
+
+    database: DatabaseKind
+    data_dir: Path
+    """The database's files; they outlive the processes."""
+    run_dir: Path
+    """Sockets, logs, generated configuration; at most some 80 characters long, because it holds Unix sockets."""
+    cache_mib: int = 32
+    """Page cache of the database."""
+    web_account: str | None = None
+    """Who runs web and application server; None: whoever runs this process.  It must be able to enter `run_dir`."""
+
+
+def database_server(configuration: ServiceConfiguration) -> DatabaseServer:
+    """The database tier alone: for making and filling a data directory.  Raises `MissingProgram`."""
+    account = Account.named(DATABASE_ACCOUNTS[configuration.database])
+    make = _SERVERS[configuration.database]
+    return make(configuration.data_dir, configuration.run_dir / "database", account, configuration.cache_mib)
+
+
+class ServiceProcesses:
+    """The tiers of one replica."""
+
+    def __init__(self, configuration: ServiceConfiguration, update_socket: Path | None) -> None:
+        """`update_socket`: where the adapter takes updates; None: the site runs without a cell.
+
+        Raises:
+          MissingProgram: an account is missing; the text names the package that makes it.
+        """
+        name = configuration.web_account
+        self.web_account = Account.current() if name is None else Account.named(name)
+        self._run_dir = configuration.run_dir
+        run_dir = configuration.run_dir / "web"
+        self.database = database_server(configuration)
+        url = self.database.application_url()
+        self.application = ApplicationServer(run_dir, self.web_account, url, update_socket)
+        self.web = WebServer(run_dir, self.web_account, self.application.socket)
+
+    def start(self) -> None:
+        """Starts all tiers over an existing data directory; returns when a request can be served.
+
+        Raises:
+          MissingProgram: a program is missing; the text names its package.
+          ProcessFailed: a tier did not start; the ones before it are stopped again.
+        """
+        # The two accounts meet in this directory; each has its own below it.
+        self._run_dir.mkdir(parents=True, exist_ok=True)
+        self._run_dir.chmod(0o711)
+        try:
+            for tier in (self.database, self.application, self.web):
+                tier.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stops all tiers in order; tiers that do not run are passed over."""
+        for tier in (self.web, self.application, self.database):
+            tier.stop()
+
+    def kill(self) -> None:
+        """Ends all tiers at once, as a power cut would."""
+        for tier in (self.web, self.application, self.database):
+            tier.kill()
+
+    def is_running(self) -> bool:
+        """Whether all tiers are there."""
+        return all(tier.is_running() for tier in (self.database, self.application, self.web))
