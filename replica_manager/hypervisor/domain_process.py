@@ -54,15 +54,13 @@ def find_process(argument: str) -> int | None:
     An own life's UUID makes a machine's process findable whoever started it, also through libvirtd.
     """
     wanted = argument.encode()
-    for directory in os.scandir("/proc"):
-        if not directory.name.isdigit():
-            continue
+    for name in filter(str.isdigit, os.listdir("/proc")):
         try:
-            arguments = Path(directory.path, "cmdline").read_bytes().split(b"\0")
+            arguments = Path("/proc", name, "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
         if wanted in arguments:
-            return int(directory.name)
+            return int(name)
     return None
 
 

@@ -15,7 +15,7 @@ from replica_manager.hypervisor.hypervisor import DomainRefused
 ROOT_PATH_BYTES_MAX: Final = 60
 """libvirt binds monitor sockets at `<root>/lib/qemu/domain-<id>-<20 bytes of name>/monitor.sock`."""
 
-_CONFIGURATION: Final = """\
+QEMU_CONFIGURATION: Final = """\
 # Without a daemon there is no virtlogd to write consoles.
 stdio_handler = "file"
 user = "root"
@@ -45,7 +45,7 @@ def prepare_root(root: Path, capabilities_cache: Path | None) -> None:
         )
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     (root / "etc").mkdir(exist_ok=True)
-    (root / "etc/qemu.conf").write_text(_CONFIGURATION)
+    (root / "etc/qemu.conf").write_text(QEMU_CONFIGURATION)
     if capabilities_cache is not None:
         _copy_new(capabilities_cache, root / _CAPABILITIES)
 

@@ -24,6 +24,8 @@ from replica_manager.hypervisor.hypervisor import DomainState, HypervisorError, 
 LifecycleCallback = Callable[[str, str, DomainState, str], None]
 """Name and UUID of the domain, its new state, the reason in libvirt's words."""
 
+EMBEDDED_URI: Final = "qemu:///embed"
+
 KEEPALIVE_INTERVAL_S: Final = 2
 KEEPALIVE_COUNT: Final = 3
 """A daemon that has been silent for 8 s counts as lost."""
@@ -109,7 +111,7 @@ class LibvirtConnection:
         """
         _start_event_thread()
         with _as_hypervisor_error(f"The hypervisor at {self.uri} cannot be opened", HypervisorUnavailable):
-            connection = libvirt.open(self.uri)
+            connection = _open(self.uri)
             self._callback_id = connection.domainEventRegisterAny(
                 None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, _report_lifecycle, on_lifecycle
             )
@@ -119,7 +121,10 @@ class LibvirtConnection:
         self._connection = connection
 
     def close(self) -> None:
-        """Disconnect; nothing happens if that was done already or the connection is lost."""
+        """Disconnect; nothing happens if that was done already or the connection is lost.
+
+        The embedded driver itself ends with the process.
+        """
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -127,7 +132,8 @@ class LibvirtConnection:
             connection.unregisterCloseCallback()
             if self._callback_id is not None:
                 connection.domainEventDeregisterAny(self._callback_id)
-            connection.close()
+            if connection is not _embedded_connection:
+                connection.close()
 
     def probe(self) -> None:
         """Make libvirt find out what its hypervisor can do; a fresh embedded root needs seconds for it."""
@@ -210,6 +216,24 @@ class LibvirtConnection:
 
     def _lookup(self, name: str) -> "libvirt.virDomain":
         return self._require().lookupByName(name)
+
+
+_embedded_connection: "libvirt.virConnect | None" = None
+"""The process's connection to its embedded driver, once opened."""
+
+
+def _open(uri: str) -> "libvirt.virConnect":
+    """Open a connection; the embedded driver only once.
+
+    It cannot be left for another root, and libvirt registers it again with every connection, until after some fifteen
+    it says "Too many drivers, cannot register QEMU".
+    """
+    global _embedded_connection
+    if not uri.startswith(EMBEDDED_URI):
+        return libvirt.open(uri)
+    if _embedded_connection is None or _embedded_connection.getURI() != uri:
+        _embedded_connection = libvirt.open(uri)
+    return _embedded_connection
 
 
 def _looked_at(domains: "list[libvirt.virDomain]") -> Iterator[Machine]:

@@ -12,14 +12,13 @@ from typing import Final, ParamSpec, TypeVar
 from replica_manager.hypervisor.domain_xml import DiskCache
 from replica_manager.hypervisor.embedded_root import adopt_orphans, keep_capabilities, prepare_root, reap_probes
 from replica_manager.hypervisor.hypervisor import DomainState
-from replica_manager.hypervisor.libvirt_driver import LibvirtConnection
+from replica_manager.hypervisor.libvirt_driver import EMBEDDED_URI, LibvirtConnection
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 THREADS_MAX: Final = 4
 """libvirt calls at a time: two domains being handled, one observation, one boot."""
-EMBEDDED_URI: Final = "qemu:///embed"
 _PROBE_REAP_INTERVAL_S: Final = 0.02
 
 OnLifecycle = Callable[[str, str, DomainState, str, float], None]

@@ -7,8 +7,9 @@ from replica_manager.config import Config
 from replica_manager.hypervisor.acceleration import AccelerationChooser
 from replica_manager.hypervisor.domain_xml import DomainType, disk_cache_of
 from replica_manager.hypervisor.hypervisor import Hypervisor
+from replica_manager.hypervisor.libvirt_driver import EMBEDDED_URI
 from replica_manager.hypervisor.libvirt_hypervisor import LibvirtHypervisor
-from replica_manager.hypervisor.libvirt_session import EMBEDDED_URI, LibvirtOptions
+from replica_manager.hypervisor.libvirt_session import LibvirtOptions
 from replica_manager.hypervisor.subprocess_driver import SubprocessHypervisor
 
 HOST_DIRECTORY = ".host"
