@@ -73,6 +73,7 @@ class ReplicaServer:
         self.events = events
         self._stop = stop
         self._loop = asyncio.get_running_loop()
+        self.started_s = time.monotonic()
         self._flush_handle: asyncio.Handle | None = None
         self._checkpoints: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._checkpoint_tokens: dict[int, int] = {}
@@ -309,7 +310,7 @@ class ReplicaServer:
         feeds = self.core.feeds.values()
         if self.has_left:
             return "not_serving"
-        if any(feed.power is Power.STARTING for feed in feeds) or self.driver.node.leader is None:
+        if any(feed.power is Power.STARTING for feed in feeds) or self.driver.core.leader is None:
             return "starting"
         cell = self.core.cell
         is_whole = len(cell.live_servers) == cell.f + 1 and all(feed.power is not Power.GONE for feed in feeds)

@@ -86,7 +86,8 @@ class LocalDomains:
         self._handler = handler
         self._domains: dict[DomainId, _Domain] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._observed: Mapping[DomainId, DomainObservation] = {}
+        self.observed: Mapping[DomainId, DomainObservation] = {}
+        """The newest answer of the hypervisor."""
         self._is_closing = False
 
     # -- life --------------------------------------------------------------------------------------------------
@@ -205,8 +206,8 @@ class LocalDomains:
 
     async def observe(self) -> Mapping[DomainId, DomainObservation]:
         """Ask the hypervisor and remember the answer."""
-        self._observed = await self._hypervisor.observe()
-        return self._observed
+        self.observed = await self._hypervisor.observe()
+        return self.observed
 
     def suspended_s(self, domain: DomainId) -> float:
         """Return how long the hypervisor has reported the domain suspended, in seconds, until now."""

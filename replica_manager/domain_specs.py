@@ -1,0 +1,61 @@
+"""From the configuration to the specification of a domain.  Pure but for reading the image catalog."""
+
+from pathlib import Path
+
+from replica_manager.cell_paths import CellPaths
+from replica_manager.config import Config, ServerSection
+from replica_manager.hypervisor.hypervisor import DomainSpec
+from replica_manager.identifiers import DomainId, server_of
+
+GUEST_MEMORY_MIB_DEFAULT = 256
+
+
+class DomainSpecs:
+    """Makes the specifications of one server's domains."""
+
+    def __init__(self, config: Config, server_id: int) -> None:
+        """Read what the configuration says of the server."""
+        self._config = config
+        self._paths = CellPaths.of(config)
+        self._server: ServerSection = next(server for server in config.server if server.id == server_id)
+
+    def make(self, domain: DomainId, storage_index: int) -> DomainSpec:
+        """Return the specification of `domain`, whose disk is in the server's storage directory `storage_index`.
+
+        Raises:
+            ImageError: the image is not in the catalog, or damaged.
+        """
+        server = int(server_of(domain))
+        runtime = self._paths.runtime("server", server)
+        storage = Path(self._server.storage[storage_index])
+        channel = runtime / f"{domain}.sock"
+        console = self._paths.state_dir / "log" / f"{domain}.console"
+        if self._config.hypervisor.driver == "subprocess":
+            return DomainSpec(
+                domain_id=domain,
+                image="",
+                channel_path=channel,
+                disk_path=storage / domain,
+                console_path=console,
+                command=tuple(self._config.service.command),
+            )
+        return self._machine(domain, channel, storage / f"{domain}.qcow2", console)
+
+    def _machine(self, domain: DomainId, channel: Path, disk: Path, console: Path) -> DomainSpec:
+        from images.catalog import Catalog  # a cell of child processes needs no images
+
+        catalog = Catalog(Path(self._config.hypervisor.image_dir))
+        image = catalog.resolve(self._server.image)
+        catalog.verify(image)
+        return DomainSpec(
+            domain_id=domain,
+            image=f"{image.name}-{image.digest[:12]}",
+            channel_path=channel,
+            disk_path=disk,
+            console_path=console,
+            memory_mib=self._config.service.memory_mib or image.memory_mib or GUEST_MEMORY_MIB_DEFAULT,
+            kernel=image.kernel,
+            initrd=image.initrd,
+            disk_base=image.disk,
+            cmdline=image.cmdline,
+        )

@@ -1,0 +1,263 @@
+"""Puts one server together: storage, agreement, links, domains, listeners, control; and takes it apart again."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from agreement.identifiers import Identity, MemberId
+from agreement.node import Node
+from agreement.records import PREFIX, PREFIX_END
+from exec_wrapper.wire import FromWrapper, WrapperHello
+from replica_manager.cell_paths import CellPaths
+from replica_manager.config import Config
+from replica_manager.config_addresses import Address, parse_address
+from replica_manager.control.admin_http import AdminServer
+from replica_manager.control.control_socket import ControlSocket
+from replica_manager.control.event_file import EventFile
+from replica_manager.control.event_log import EventLog
+from replica_manager.domain_specs import DomainSpecs
+from replica_manager.errors import CellHasServed
+from replica_manager.execution.local_domains import DomainLink, LocalDomains
+from replica_manager.execution.wrapper_link import LinkSettings, UnixWrapperLink
+from replica_manager.execution.wrapper_session import WrapperLimits
+from replica_manager.hypervisor.hypervisor import DomainSpec
+from replica_manager.hypervisor.selection import open_hypervisor
+from replica_manager.intake.framed_listener import FramedListener
+from replica_manager.intake.http_listener import HttpListener
+from replica_manager.manager_core import ManagerCore
+from replica_manager.member_addresses import peer_credentials, private_addresses, public_address
+from replica_manager.ordering.agreement_driver import AgreementDriver
+from replica_manager.ordering.member_driver import DriverHandler
+from replica_manager.ordering.peer_channel import ChannelHandler, PeerChannel
+from replica_manager.ordering.peer_tls import PeerTls
+from replica_manager.ordering.peer_transport import TlsPeerTransport
+from replica_manager.ordering.stable_log import SqliteStableStorage
+from replica_manager.peer_messages import PeerMessage
+from replica_manager.replica_server import ReplicaServer, monotonic_ms, wall_clock_us
+from replica_manager.server_handlers import ServerHandlers
+from replica_manager.server_settings import (
+    agreement_settings,
+    core_settings,
+    first_members,
+    lower_timestamp,
+    request_bytes_max,
+)
+
+PUBLISH_SOCKET_VARIABLE = "SPARE_PUBLISH_FD"
+"""File descriptor of a listening socket that the parent opened outside of this process's network namespace."""
+OBSERVE_INTERVAL_S = 1.0
+SWEEP_INTERVAL_S = 5.0
+BACKLOG = 1024
+
+
+async def run_server(config: Config, server_id: int) -> int:
+    """Run server `server_id` until it is told to stop; return the exit code of the process.
+
+    Raises:
+        CellHasServed: the state directory belongs to a cell that has served and stopped.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        assembly = ServerAssembly(config, server_id, stack)
+        await assembly.build()
+        return await assembly.serve()
+
+
+class ServerAssembly:
+    """The parts of one server; each is closed in the reverse order of its making."""
+
+    def __init__(self, config: Config, server_id: int, stack: contextlib.AsyncExitStack) -> None:
+        """Prepare; `build` does the work."""
+        self._config = config
+        self._id = server_id
+        self._stack = stack
+        self._paths = CellPaths.of(config)
+        self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._exit_code = 0
+
+    # -- building ----------------------------------------------------------------------------------------------
+
+    async def build(self) -> None:
+        """Make everything up to and including the boot of the domains."""
+        self._make_directories()
+        self.events = EventLog(self._id, wall_clock_us, EventFile(self._paths.event_file(self._id)))
+        self._stack.callback(self.events.close)
+        self.events.record("manager_started", pid=os.getpid())
+        core = ManagerCore(core_settings(self._config, self._id), monotonic_ms())
+        self.server = ReplicaServer(core, self.events, self._fail)
+        self._open_storage()
+        self._make_agreement()
+        self._make_domains()
+        self.server.attach(self.driver, self._channel, self.domains)
+        await self._open_control()
+        await self._channel.transport.open()
+        self._stack.push_async_callback(self._channel.transport.close)
+        await self._boot_domains()
+        await self._open_intake()
+
+    def _make_directories(self) -> None:
+        runtime, state = self._paths.runtime("server", self._id), self._paths.state("server", self._id)
+        own = next(server for server in self._config.server if server.id == self._id)
+        for directory in (runtime, state, self._paths.state_dir / "log", *map(Path, own.storage)):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def _open_storage(self) -> None:
+        path = self._paths.state("server", self._id) / "agreement.db"
+        self.storage = SqliteStableStorage(path, self._config.cell.durability)
+        self._stack.callback(self.storage.close)
+        if next(iter(self.storage.scan(PREFIX, PREFIX_END)), None) is not None:
+            raise CellHasServed(self._paths.state_dir)
+
+    def _make_agreement(self) -> None:
+        own = MemberId.server(self._id)
+        skew_us = self._config.cell.max_clock_skew_ms * 1000
+        node = Node.born(
+            Identity(own, 1),
+            agreement_settings(self._config),
+            first_members(self._config),
+            random.Random(),
+            monotonic_ms(),
+            lambda payload: lower_timestamp(payload, wall_clock_us(), skew_us),
+        )
+        tls = PeerTls(peer_credentials(self._paths.keys, self._config.cell.name, own))
+        addresses = private_addresses(self._config)
+        self._channel: PeerChannel[PeerMessage] = PeerChannel(
+            PeerMessage,
+            ChannelHandler(
+                on_messages=self.server.on_peer_messages,
+                on_up=self.server.on_peer_up,
+                on_down=self.server.on_peer_down,
+                on_event=self.server.on_peer_event,
+            ),
+            lambda handler: TlsPeerTransport(addresses, own, tls, handler, generator=random.Random()),
+        )
+        self.driver = AgreementDriver(
+            node,
+            self.storage,
+            post=self._channel.post,
+            flush=self._channel.flush,
+            handler=DriverHandler(
+                on_deliveries=self.server.on_deliveries,
+                on_events=self.server.on_agreement_events,
+                on_failure=lambda error: self._fail(f"the agreement log cannot be written: {error}"),
+            ),
+        )
+        self._stack.callback(self.driver.close)
+
+    def _make_domains(self) -> None:
+        limits = self._config.limits
+        self._link_settings = LinkSettings(
+            WrapperLimits(limits.frame_bytes_max, limits.state_part_bytes_max),
+            write_buffer_bytes_max=4 * limits.frame_bytes_max,
+            open_timeout_ms=self._config.timeouts.boot_ms,
+        )
+        self.domains = LocalDomains(open_hypervisor(self._config, self._id), self._connect, self.server)
+
+    async def _connect(
+        self,
+        spec: DomainSpec,
+        on_frames: Callable[[Sequence[FromWrapper]], None],
+        on_closed: Callable[[str], None],
+    ) -> tuple[DomainLink, WrapperHello]:
+        link = UnixWrapperLink(spec.channel_path, self._link_settings, on_frames, lambda end: on_closed(str(end)))
+        hello = await link.open(os.urandom(16))
+        return link, hello
+
+    async def _boot_domains(self) -> None:
+        await self.domains.open()
+        self._stack.push_async_callback(self.domains.close)
+        specs = DomainSpecs(self._config, self._id)
+        for index, domain in enumerate(self.server.core.feeds):
+            # One after the other: with several servers on one machine, more at a time only slow each other down.
+            await self.domains.start(specs.make(domain, index))
+
+    # -- listening ---------------------------------------------------------------------------------------------
+
+    async def _open_control(self) -> None:
+        handlers = ServerHandlers(self._config, self.server, self.storage, self._channel.transport, self._end)
+        control = ControlSocket(
+            self._paths.control_socket(self._id),
+            handlers.by_name(),
+            lambda kind, data: self.events.record(kind, **data),
+        )
+        await control.open()
+        self._stack.push_async_callback(control.close)
+        address = next(server for server in self._config.server if server.id == self._id).admin_address
+        if address:
+            admin = AdminServer(parse_address(address), handlers.status)
+            await admin.open()
+            self._stack.push_async_callback(admin.close)
+
+    async def _open_intake(self) -> None:
+        limits = self._config.limits
+        factory: Callable[[], asyncio.BaseProtocol]
+        if self._config.service.listen == "http":
+            listener = HttpListener(
+                self.server, request_bytes_max(self._config), limits.connections_max, self._rejected, _now_ms
+            )
+            self._stack.callback(listener.close)
+            asyncio.get_running_loop().create_task(_every(SWEEP_INTERVAL_S, listener.sweep))
+            factory = listener.connection
+        else:
+            factory = FramedListener(
+                self.server, request_bytes_max(self._config), limits.connections_max, self._rejected
+            ).connection
+        for sock in self._intake_sockets():
+            server = await asyncio.get_running_loop().create_server(factory, sock=sock, backlog=BACKLOG)
+            self._stack.callback(server.close)
+        host, port = public_address(self._config, self._id)
+        self.events.record("intake_open", address=f"{host}:{port}")
+
+    def _intake_sockets(self) -> list[socket.socket]:
+        sockets = [_listen(public_address(self._config, self._id))]
+        inherited = os.environ.get(PUBLISH_SOCKET_VARIABLE)
+        if inherited:
+            sockets.append(socket.socket(fileno=int(inherited)))
+        return sockets
+
+    def _rejected(self, reason: str) -> None:
+        self.events.record("client_rejected", reason=reason)
+
+    # -- serving -----------------------------------------------------------------------------------------------
+
+    async def serve(self) -> int:
+        """Serve until told to stop; return the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end, f"signal {number.name}")
+        observer = loop.create_task(_every(OBSERVE_INTERVAL_S, self.domains.observe))
+        reason = await self._ended
+        observer.cancel()
+        self.events.record("manager_stopping", reason=reason)
+        return self._exit_code
+
+    def _end(self, reason: str) -> None:
+        if not self._ended.done():
+            self._ended.set_result(reason)
+
+    def _fail(self, reason: str) -> None:
+        self._exit_code = 1
+        self._end(reason)
+
+
+async def _every(interval_s: float, action: Callable[[], Any]) -> None:
+    while True:
+        await asyncio.sleep(interval_s)
+        result = action()
+        if asyncio.iscoroutine(result):
+            await result
+
+
+def _listen(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    return socket.create_server(address, family=family, backlog=BACKLOG)
+
+
+def _now_ms() -> float:
+    return time.monotonic() * 1000
