@@ -58,6 +58,8 @@ class Context:
         self.outbox = Outbox(identity)
         self.role = Role.LEARNER
         self.leader: MemberId | None = None
+        self.leader_ballot: Ballot | None = None
+        """The ballot in which `leader` leads."""
         self.ballot: Ballot | None = None
         """The ballot of the own campaign or leadership."""
         self.campaign: Campaign | None = None

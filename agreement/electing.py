@@ -62,10 +62,12 @@ class Electing:
         self._leader_heard_ms = context.now_ms
         self._growth = 1.0
         self.await_leader()
-        self._set_leader(ballot.member)
+        self._set_leader(ballot)
 
-    def _set_leader(self, leader: MemberId | None) -> None:
+    def _set_leader(self, ballot: Ballot | None) -> None:
         context = self._context
+        context.leader_ballot = ballot
+        leader = None if ballot is None else ballot.member
         if context.leader != leader:
             context.leader = leader
             context.outbox.report(LeaderChanged(context.number, leader))
@@ -109,7 +111,7 @@ class Electing:
         self._leader_heard_ms = None
         self._growth = 1.0
         self._set_leader(None)
-        if context.role is Role.STARTING:
+        if context.role is Role.STARTING and context.is_member:
             return
         context.role = Role.FOLLOWER if context.is_member else Role.LEARNER
         self.await_leader()
@@ -119,7 +121,8 @@ class Electing:
     def hasten(self) -> None:
         """At the start of the process: nobody can be leading yet, so the first server need not wait."""
         context = self._context
-        if context.is_member and context.own == context.configuration.server_ids[0]:
+        is_waiting = context.role is Role.FOLLOWER
+        if is_waiting and context.own == context.configuration.server_ids[0]:
             self.deadline_ms = context.now_ms
 
     # --- the candidate -----------------------------------------------------------------------------------------
@@ -173,7 +176,7 @@ class Electing:
         context.role = Role.LEADER
         self._growth = 1.0
         self._leadership.begin(campaign)
-        self._set_leader(context.own)
+        self._set_leader(campaign.ballot)
 
     def on_nack(self, nack: Nack) -> None:
         """A member refuses: outbid it if a quorum still follows, else wait for whoever is ahead."""

@@ -13,6 +13,7 @@ from agreement.messages import Accept, Decision, Heartbeat, HeartbeatAck
 from agreement.output import ServerSuspected, WitnessUsed
 from agreement.proposer import Campaign, Proposal, Proposer
 from agreement.quorum import QuorumOutcome
+from agreement.releasing import Releasing
 from agreement.voting import Voting
 
 
@@ -26,8 +27,7 @@ class Leading:
         self._led_ms: int | None = None
         self._contact_ms: dict[MemberId, int] = {}
         self._suspected_ms: dict[MemberId, int] = {}
-        self._decided_durable: dict[MemberId, int] = {}
-        self.configuration_durable: dict[MemberId, int] = {}
+        self.releasing = Releasing(context)
         self._beat = 0
         self._beat_ms = 0
         self._resent_ms = 0
@@ -47,7 +47,7 @@ class Leading:
         context.ballot = campaign.ballot
         self._decision_sent = context.log.decided
         self._witness_first = None
-        self._decided_durable.clear()
+        self.releasing.begin()
         self._begin_contact()
         self._beat = 0
         self._send_heartbeat()
@@ -115,8 +115,7 @@ class Leading:
         if ack.ballot != self._context.ballot:
             return
         self.note_contact(sender)
-        self._decided_durable[sender] = ack.decided_durable
-        self.configuration_durable[sender] = ack.configuration_durable
+        self.releasing.on_heartbeat_ack(sender, ack)
 
     def has_quorum_contact(self) -> bool:
         """Whether a quorum has answered within the shortest election timeout."""
@@ -129,12 +128,6 @@ class Leading:
         """The servers that have not answered for `for_ms`."""
         limit_ms = self._context.now_ms - for_ms
         return [peer for peer in self._context.peers if self._contact_ms[peer] <= limit_ms]
-
-    def released_through(self) -> int:
-        """The highest slot that every server has durably, as decided."""
-        context = self._context
-        peers = [self._decided_durable.get(peer, -1) for peer in context.peers]
-        return min([context.decided_written, *peers])
 
     # --- time --------------------------------------------------------------------------------------------------
 
@@ -157,6 +150,7 @@ class Leading:
             self._resent_ms = context.now_ms
             self._resend()
         self._suspect_silent_servers()
+        self.releasing.on_timer()
 
     def _send_heartbeat(self) -> None:
         context = self._context
@@ -218,8 +212,9 @@ class Leading:
             context.log.decided,
             proposal.raw,
             context.configuration,
-            self.released_through(),
+            self.releasing.released_through(),
         )
+        self.releasing.note_asked(witness, proposal.slot)
         context.outbox.send(witness, accept)
 
     # --- crashes -----------------------------------------------------------------------------------------------

@@ -106,7 +106,10 @@ class Learning:
         context = self._context
         led_before = context.role is Role.LEADER
         configuration = context.log.state.configuration
-        context.enter(configuration, context.stored.pop(configuration.number, None))
+        stored = context.stored.pop(configuration.number, None)
+        context.enter(configuration, stored)
+        if stored is not None and not configuration.witnesses:
+            context.role = Role.STARTING  # it took part here before its restart, and lost its place with it
         context.outbox.report(ConfigurationChanged(configuration))
         if not context.is_member and configuration.latest_incarnation(context.own) >= context.identity.incarnation:
             self._note_removed(configuration)
@@ -177,7 +180,8 @@ class Learning:
         self._ask_ms = context.now_ms + context.settings.resend_ms
         if server is not None:
             number, slot = context.log.state.position
-            context.outbox.send(server, CatchUp(number, context.identity.incarnation, slot))
+            # Held back until the birth record is durable: a new incarnation is proof that the old one cannot return.
+            context.outbox.send_when_durable(server, CatchUp(number, context.identity.incarnation, slot))
 
     def on_log_part(self, sender: MemberId, part: LogPart) -> None:
         """Decided batches arrived."""

@@ -237,14 +237,17 @@ class Starting(_Message, frozen=True, tag=19):
 
     boot: int
     """Random number of this process."""
-    servers: tuple[tuple[int, int], ...]
-    """The servers of its last durable configuration."""
+    heard: tuple[tuple[int, int], ...]
+    """`(server, boot)` of the processes that it has heard of while starting."""
 
 
 class Resume(_Message, frozen=True, tag=20):
-    """All servers of the configuration have started; each `(server, boot)` named takes part again."""
+    """A server takes part; answers a `Starting`."""
 
+    asked_by: int
+    """`boot` of the process that is answered."""
     boots: tuple[tuple[int, int], ...]
+    """`(server, boot)` of the processes that take part; one that is not named must rejoin."""
 
 
 Message = (

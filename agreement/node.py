@@ -40,6 +40,7 @@ class Node:
         admit: Callable[[bytes], bytes] | None = None,
         *,
         start: Start,
+        vouched: Iterable[int] = (),
         rule_of: Callable[[Configuration], QuorumRule] = quorum_rule,
     ) -> None:
         """Start a server.
@@ -54,6 +55,8 @@ class Node:
             now_ms: monotonic time.
             admit: applied by the leader to the payload of each entry just before it is proposed.
             start: how this server comes to its memory.
+            vouched: servers for which the operator vouches that they have stopped for ever; only for the restart of a
+                cell without witnesses.
             rule_of: the quorum rule.
 
         Raises:
@@ -66,7 +69,9 @@ class Node:
         log = Log(base, settings.history_bytes_max)
         self._context = context = Context(identity, settings, cell, log, rng, now_ms, rule_of)
         life = begin_life(context.outbox, identity, stored, start)
-        self._router = Router(context, admit, stored, life)
+        self._router = Router(
+            context, admit, stored, life, frozenset(MemberId.server(number) for number in vouched), start
+        )
         self._router.settle()
 
     @classmethod
@@ -95,15 +100,20 @@ class Node:
         rng: random.Random,
         now_ms: int,
         admit: Callable[[bytes], bytes] | None = None,
+        vouched: Iterable[int] = (),
     ) -> "Node":
         """A server that restarts with its complete memory.
 
-        It delivers again everything above its base (the last `compact`) that it knows to be decided.
+        It delivers again everything above its base (the last `compact`) that it knows to be decided.  Without
+        witnesses it takes no part until all servers of its configuration, but for those `vouched` for, have started
+        (`role` is then no longer `STARTING`), or tells with `RejoinNeeded` or `Removed` that they went on without it.
 
         Raises:
             AmnesiaError: the storage is not the complete memory of `identity`.
         """
-        return cls(identity, settings, members, storage_content, rng, now_ms, admit, start=Start.RECOVERED)
+        return cls(
+            identity, settings, members, storage_content, rng, now_ms, admit, start=Start.RECOVERED, vouched=vouched
+        )
 
     @classmethod
     def amnesiac(
@@ -165,6 +175,21 @@ class Node:
         self._context.now_ms = now_ms
         self._context.outbox.persisted(token)
         self._router.settle()
+
+    def compact(self, sequence: int) -> None:
+        """The application holds a durable state that covers everything up to `sequence`: forget the log below it.
+
+        After a restart the order is delivered again from at most `sequence + 1` on.
+        """
+        self._router.compact(sequence)
+
+    def provide_snapshot(self, member: MemberId, sequence: int, application: bytes, now_ms: int) -> None:
+        """Answer to `SnapshotWanted`: the application's state after everything up to `sequence`.
+
+        `sequence` is at most `delivered_sequence`; if it is too old by now, `SnapshotWanted` comes again.
+        """
+        self._context.now_ms = now_ms
+        self._router.giving.provide(member, sequence, application)
 
     def take_output(self) -> Output:
         """What is to be done now; empty after a second call without an input between."""

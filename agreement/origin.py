@@ -9,8 +9,11 @@ from collections import deque
 from agreement.changes import Entry
 from agreement.context import Context, Role
 from agreement.errors import EntryTooLarge, NotAMember, ProposalQueueFull
-from agreement.identifiers import first_number
+from agreement.identifiers import Ballot, MemberId, first_number
 from agreement.messages import Forward
+
+ENTRY_OVERHEAD_BYTES = 32
+"""Of one entry in a message, at most."""
 
 
 class Origin:
@@ -28,7 +31,8 @@ class Origin:
         """Not delivered yet, by number."""
         self._bytes = 0
         self._forwarded = 0
-        """How many of `_entries`, from the oldest, the present leader was sent."""
+        """How many of `_entries`, from the oldest, the leader of `_forwarded_in` was sent."""
+        self._forwarded_in: Ballot | None = None
         self._moved_ms = context.now_ms
         """When an own entry was last forwarded for the first time or delivered."""
 
@@ -74,18 +78,21 @@ class Origin:
         self._bytes = self._forwarded = 0
 
     def start_over(self) -> None:
-        """There is another leader, or the same one lost what it had: forward everything again."""
+        """Forward everything again."""
         self._forwarded = 0
 
     def flush(self) -> None:
-        """Hand new entries to the leader."""
+        """Hand new entries to the leader; to another leader, or to one that began anew, all of them."""
         context = self._context
+        if context.leader_ballot != self._forwarded_in:
+            self._forwarded_in = context.leader_ballot
+            self._forwarded = 0
         if self._forwarded >= len(self._entries) or not context.outbox.is_durable(self._life_token):
             return
         if context.proposer is not None:
             context.proposer.add(self._unforwarded())
         elif context.role is Role.FOLLOWER and context.leader is not None:
-            self._forward()
+            self._forward(context.leader)
         else:
             return
         self._forwarded = len(self._entries)
@@ -98,24 +105,21 @@ class Origin:
         newest_first = [entry for entry, _ in zip(reversed(self._entries), range(new_count), strict=False)]
         return newest_first[::-1]
 
-    def _forward(self) -> None:
-        context = self._context
-        leader = context.leader
-        assert leader is not None, "a leader to forward to"
+    def _forward(self, leader: MemberId) -> None:
+        bytes_max = self._context.settings.part_bytes_max
         piece: list[Entry] = []
         size = 0
         for entry in self._unforwarded():
-            if piece and size + len(entry.payload) > context.settings.part_bytes_max:
-                self._send(piece)
+            if piece and size + len(entry.payload) > bytes_max:
+                self._send(leader, piece)
                 piece, size = [], 0
             piece.append(entry)
-            size += len(entry.payload) + 32
-        self._send(piece)
+            size += len(entry.payload) + ENTRY_OVERHEAD_BYTES
+        self._send(leader, piece)
 
-    def _send(self, piece: list[Entry]) -> None:
+    def _send(self, leader: MemberId, piece: list[Entry]) -> None:
         context = self._context
-        assert context.leader is not None, "a leader to forward to"
-        context.outbox.send(context.leader, Forward(context.number, context.identity.incarnation, tuple(piece)))
+        context.outbox.send(leader, Forward(context.number, context.identity.incarnation, tuple(piece)))
 
     @property
     def next_timer_ms(self) -> int | None:

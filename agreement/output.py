@@ -91,6 +91,14 @@ class Removed:
 
 
 @dataclass(frozen=True, slots=True)
+class RejoinNeeded:
+    """In a cell without witnesses this server restarted while `peer` went on: rejoin with a new incarnation."""
+
+    configuration: int
+    peer: int
+
+
+@dataclass(frozen=True, slots=True)
 class ChangeRefused:
     """A change asked for is impossible, or not justified yet; `reason` is a sentence."""
 
@@ -115,6 +123,7 @@ Event = (
     | ServerSuspected
     | ServerRestarted
     | Removed
+    | RejoinNeeded
     | ChangeRefused
     | LimitReached
 )

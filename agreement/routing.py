@@ -6,6 +6,8 @@ Source: design "Agreement stage", Configurations ("every message names its confi
 from collections.abc import Callable
 from typing import assert_never
 
+from agreement.birth import Start
+from agreement.changes import ServerLeft
 from agreement.changing import Changing
 from agreement.context import Context, Role
 from agreement.electing import Electing
@@ -36,7 +38,16 @@ from agreement.messages import (
     Superseded,
 )
 from agreement.origin import Origin
-from agreement.records import StoredState
+from agreement.records import (
+    StoredState,
+    delete_configurations,
+    delete_gap,
+    delete_slots,
+    put_base,
+    put_promise,
+)
+from agreement.starting import Restarting
+from agreement.transferring import Giving, Taking
 from agreement.voting import Voting
 
 LogMessage = (
@@ -49,17 +60,29 @@ class Router:
     """The parts of one server, and the ways between them."""
 
     def __init__(
-        self, context: Context, admit: Callable[[bytes], bytes] | None, stored: StoredState, life: int
+        self,
+        context: Context,
+        admit: Callable[[bytes], bytes] | None,
+        stored: StoredState,
+        life: int,
+        vouched: frozenset[MemberId],
+        start: Start,
     ) -> None:
         self.context = context
+        self._vouched = vouched
         self._voting = Voting(context, self._clings_to_leader)
         self._leading = Leading(context, self._voting, admit)
         self._electing = Electing(context, self._leading)
         self._learning = Learning(context, self)
+        self.giving = Giving(context)
+        self._taking = Taking(context, self._on_snapshot, self._learning.postpone)
+        self._restarting = Restarting(context, self._on_resumed, vouched)
         self.changing = Changing(context, self._leading)
         self.origin = Origin(context, life, context.outbox.pending_token)
         self._early_prepare: tuple[MemberId, Prepare] | None = None
         self._learning.replay(stored)
+        if start is Start.RECOVERED and not context.cell.witnesses:
+            context.role = Role.STARTING
         self._enter(led_before=False)
         self._electing.hasten()
 
@@ -87,7 +110,10 @@ class Router:
             self._leading.after_pause()
         self._electing.on_timer()
         self._leading.on_timer()
+        self._taking.on_timer()
+        self.giving.on_timer()
         self._learning.on_timer()
+        self._restarting.on_timer()
         self.origin.on_timer()
         self.changing.on_timer()
         self.settle()
@@ -95,7 +121,15 @@ class Router:
     @property
     def next_timer_ms(self) -> int | None:
         """When the first part has something to do."""
-        parts = (self._electing, self._leading, self._learning, self.origin, self.changing)
+        parts = (
+            self._electing,
+            self._leading,
+            self._learning,
+            self._taking,
+            self._restarting,
+            self.origin,
+            self.changing,
+        )
         timers = [timer_ms for part in parts if (timer_ms := part.next_timer_ms) is not None]
         return min(timers, default=None)
 
@@ -123,8 +157,18 @@ class Router:
                 self._on_superseded(sender, message)
             case Announce():
                 self.changing.on_announce(Identity(sender, message.incarnation))
-            case SnapshotPart() | SnapshotPull() | Released() | Starting() | Resume() | Release():
-                pass
+            case SnapshotPart():
+                self._taking.on_part(sender, message)
+            case SnapshotPull():
+                self.giving.on_pull(sender, message)
+            case Released():
+                self._leading.releasing.on_released(sender, message)
+            case Starting():
+                self._on_starting(sender, message)
+            case Resume():
+                self._restarting.on_resume(sender, message)
+            case Release():
+                pass  # servers forget by `compact`
             case _:
                 assert_never(message)
 
@@ -232,11 +276,41 @@ class Router:
         self.changing.note_learner(Identity(sender, message.incarnation), position)
         batches = context.log.read_from(position, context.settings.part_bytes_max)
         if batches is None:
+            self.giving.want(sender)
             return
+        self.giving.forget(sender)
         following = (message.configuration, message.slot + len(batches))
         is_last = following >= context.log.state.position
         part = LogPart(message.configuration, context.identity.incarnation, message.slot, tuple(batches), is_last)
         context.outbox.send(sender, part)
+
+    def _on_starting(self, sender: MemberId, message: Starting) -> None:
+        context = self.context
+        if message.configuration < context.number:
+            self._answer_superseded(sender)
+        elif message.configuration > context.number:
+            self._learning.note_ahead((message.configuration, 0), sender, is_urgent=True)
+        else:
+            self._restarting.on_starting(sender, message)
+
+    def compact(self, sequence: int) -> None:
+        """The application's durable state covers everything up to `sequence`: forget the log below."""
+        context = self.context
+        if not context.log.compact(sequence):
+            return
+        base = context.log.base
+        write = context.outbox.write
+        write(put_base(base.record()))
+        if base.configuration.number == context.number:
+            # The promise may be known from a vote alone, whose record goes now.
+            write(put_promise(context.number, context.acceptor.promised))
+        for forgotten in delete_configurations(base.configuration.number):
+            write(forgotten)
+        for forgotten in delete_slots(base.configuration.number, base.next_slot):
+            write(forgotten)
+        if context.gap is not None:
+            context.gap = None
+            write(delete_gap())
 
     # --- news of one part for the others -----------------------------------------------------------------------
 
@@ -257,12 +331,28 @@ class Router:
             self._early_prepare = None
             self._dispatch(*early)
 
+    def _on_snapshot(self, is_new_configuration: bool) -> None:
+        if is_new_configuration:
+            self._learning.enter_configuration()
+        else:
+            self.on_delivered()
+            self._learning.advance()
+
+    def _on_resumed(self) -> None:
+        """All servers are there: take part, and have those leave for which the operator vouches."""
+        context = self.context
+        self._electing.await_leader()
+        self._electing.hasten()
+        for server in context.peers:
+            if server in self._vouched:
+                self.changing.want(ServerLeft(server.number, fenced=True))
+
     def _enter(self, led_before: bool) -> None:
         context = self.context
         self._electing.enter_configuration(led_before)
         self.changing.enter_configuration()
+        self._restarting.enter_configuration()
         self.origin.forget_delivered(context.log.state.origins.get(context.own.number, 0))
-        self.origin.start_over()
         if not context.is_member:
             self._learning.poll()
         if context.is_removed:

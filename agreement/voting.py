@@ -41,6 +41,7 @@ class Voting:
         self._context = context
         self._clings_to_leader = clings_to_leader
         self._has_new_votes = False
+        self._limit_reported_at: int | None = None
 
     def on_prepare(self, sender: MemberId, prepare: Prepare) -> bool:
         """Phase 1b; whether the promise was given."""
@@ -77,11 +78,17 @@ class Voting:
             # Known to be decided, so this is the same batch again; the leader must hear that it has our vote.
             acceptor.extend_run(accept.ballot, accept.first, accept.slot)
         elif accept.slot > decided + context.settings.votes_ahead_max:
-            context.outbox.report(LimitReached("votes_ahead_max", f"slot {accept.slot}, decided {decided}"))
+            self._report_limit(accept.slot, decided)
         elif (vote := acceptor.votes.get(accept.slot)) is None or vote.ballot != accept.ballot:
             self.vote(accept.ballot, accept.first, Proposal(accept.slot, accept.batch, decode_batch(accept.batch)))
         self._has_new_votes = True
         return True
+
+    def _report_limit(self, slot: int, decided: int) -> None:
+        """Once per position: the leader says the same again and again until this server has caught up."""
+        if self._limit_reported_at != decided:
+            self._limit_reported_at = decided
+            self._context.outbox.report(LimitReached("votes_ahead_max", f"slot {slot}, decided {decided}"))
 
     def vote(self, ballot: Ballot, first: int, proposal: Proposal) -> None:
         """Vote for what the leader proposes; the leader itself votes here too."""
