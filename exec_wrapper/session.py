@@ -167,8 +167,6 @@ class Session:
         return data
 
     def _hello(self, message: Hello) -> None:
-        if message.protocol != PROTOCOL_VERSION:
-            raise ProtocolError("protocol %d is not spoken here, only %d" % (message.protocol, PROTOCOL_VERSION))
         self._drop_stream()
         self._held.clear()
         self._output.clear()
@@ -181,6 +179,9 @@ class Session:
         names = (adapter.service, adapter.version, self._image)
         hello = WrapperHello(message.epoch, self._covered + 1, adapter.state_format, is_concurrent, *names)
         self.emit(encode_frame(hello))
+        if message.protocol != PROTOCOL_VERSION:
+            # After the echo, which names our protocol: what comes before it is not read.
+            raise ProtocolError("protocol %d is not spoken here, only %d" % (message.protocol, PROTOCOL_VERSION))
 
     def _ping(self, message: Ping) -> None:
         self.emit(encode_frame(Pong(message.token)))

@@ -124,6 +124,11 @@ class KeyValueAdapter:
             self._files.sync()
         return self._cursor
 
+    def close(self) -> None:
+        """Close the files; for programs that make more than one adapter."""
+        if self._files is not None:
+            self._files.close()
+
     # ── commands ──
 
     def _get(self, fields: List[bytes], context: RequestContext) -> Outcome:
