@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from agreement.identifiers import MemberId
 from replica_manager.config import Config
+from replica_manager.config_addresses import parse_address
 
 PREFIX_LENGTH = 24
 PUBLIC_NETWORK = "10.77.0"
@@ -54,30 +55,13 @@ def plan_addresses(config: Config) -> AddressPlan:
     """Return the addresses of the cell.
 
     Raises:
-        ValueError: an address of a real host is missing or not `address:port`, or a number is beyond `MEMBERS_MAX`;
-            a configuration that passed `spare cell check` has none of it.
+        ValueError: an address of a real host is missing or wrong, or a number is beyond `MEMBERS_MAX`.
     """
     if config.cell.kind == "one-machine":
         return _one_machine_plan(config)
-    private = {MemberId.server(server.id): parse_endpoint(server.private_address) for server in config.server}
-    private |= {MemberId.witness(witness.id): parse_endpoint(witness.private_address) for witness in config.witness}
-    return AddressPlan({server.id: parse_endpoint(server.public_address) for server in config.server}, private)
-
-
-def parse_endpoint(text: str) -> Endpoint:
-    """Return the endpoint written as `address:port` or `[address]:port`.
-
-    Raises:
-        ValueError: with a sentence that quotes the text.
-    """
-    host, separator, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError(f"{text!r} is ambiguous: write an IPv6 address as [address]:port")
-    if not separator or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(f"{text!r} is not an address and a port: write address:port")
-    return Endpoint(host, int(port))
+    private = {MemberId.server(server.id): _configured(server.private_address) for server in config.server}
+    private |= {MemberId.witness(witness.id): _configured(witness.private_address) for witness in config.witness}
+    return AddressPlan({server.id: _configured(server.public_address) for server in config.server}, private)
 
 
 def namespace_name(cell: str, place: str) -> str:
@@ -93,6 +77,10 @@ def member_namespace(cell: str, member: MemberId) -> str:
 def namespace_pattern(cell: str) -> re.Pattern[str]:
     """Return what matches the names of this cell's namespaces, and of no other cell whose name begins alike."""
     return re.compile(rf"spare-{re.escape(cell)}-(switch|clients|[sw][0-9]+)")
+
+
+def _configured(text: str) -> Endpoint:
+    return Endpoint(*parse_address(text))
 
 
 def _one_machine_plan(config: Config) -> AddressPlan:

@@ -9,7 +9,6 @@ from replica_manager.network.address_plan import (
     member_namespace,
     namespace_name,
     namespace_pattern,
-    parse_endpoint,
     plan_addresses,
 )
 from replica_manager.network.bridges import filter_rules
@@ -66,15 +65,10 @@ def test_real_hosts_have_the_configured_addresses() -> None:
     assert plan.private[MemberId.witness(0)] == Endpoint("box.example", 7800)
 
 
-@pytest.mark.parametrize("text", ["", "10.0.0.1", "10.0.0.1:", ":80", "10.0.0.1:0", "10.0.0.1:65536", "h:x", "h:²"])
-def test_what_is_no_endpoint_is_quoted(text: str) -> None:
-    with pytest.raises(ValueError, match="is not an address and a port"):
-        parse_endpoint(text)
-
-
-def test_an_ipv6_address_needs_brackets() -> None:
-    with pytest.raises(ValueError, match=r"\[address\]:port"):
-        parse_endpoint("fd00::1:80")
+def test_a_real_host_without_an_address_is_refused() -> None:
+    config = Config(cell=CellSection(name="shop", kind="hosts"), service=ServiceSection(), server=[ServerSection(id=0)])
+    with pytest.raises(ValueError, match="has no port"):
+        plan_addresses(config)
 
 
 def test_namespaces_of_a_cell_are_told_from_those_of_a_cell_whose_name_begins_alike() -> None:
