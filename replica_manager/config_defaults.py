@@ -5,9 +5,10 @@ from pathlib import Path
 
 import msgspec
 
+from agreement.identifiers import MemberId
 from replica_manager.config import CellSection, Config, ServerSection, WitnessSection
+from replica_manager.network.address_plan import plan_addresses
 
-LOOPBACK = "127.0.0.1"
 LOOPBACK_PUBLIC_PORT = 7100
 """Server `i` of a `network = "loopback"` cell listens for clients on this port + i; the others likewise."""
 LOOPBACK_PRIVATE_PORT = 7200
@@ -25,15 +26,16 @@ def complete(config: Config, path: Path) -> Config:
     cell = _complete_cell(config.cell, directory)
     service = msgspec.structs.replace(config.service, command=_complete_command(config.service.command, directory))
     hypervisor = msgspec.structs.replace(config.hypervisor, image_dir=_absolute(config.hypervisor.image_dir, directory))
-    return msgspec.structs.replace(
+    completed = msgspec.structs.replace(
         config,
         cell=cell,
         service=service,
         hypervisor=hypervisor,
         server=[_complete_server(server, config, cell, directory) for server in _servers(config)],
-        witness=[_complete_witness(witness, config) for witness in _witnesses(config, cell)],
+        witness=_witnesses(config, cell),
         path=path.resolve(),
     )
+    return _with_addresses(completed) if cell.kind == "one-machine" else completed
 
 
 def _complete_cell(cell: CellSection, directory: Path) -> CellSection:
@@ -66,30 +68,59 @@ def _witnesses(config: Config, cell: CellSection) -> list[WitnessSection]:
 
 def _complete_server(server: ServerSection, config: Config, cell: CellSection, directory: Path) -> ServerSection:
     storage = server.storage or [f"{cell.state_dir}/s{server.id}/a", f"{cell.state_dir}/s{server.id}/b"]
-    complete_server = msgspec.structs.replace(
+    return msgspec.structs.replace(
         server,
         storage=[_absolute(storage_dir, directory) for storage_dir in storage],
         image=server.image or config.service.image,
         uri=server.uri or config.hypervisor.uri,
     )
-    if not _is_loopback(config):
-        return complete_server
+
+
+def _with_addresses(config: Config) -> Config:
+    """Return the one-machine cell `config` with the addresses that its members choose themselves."""
+    if config.cell.network == "loopback":
+        servers = [_on_loopback(server) for server in config.server]
+        witnesses = [_witness_on_loopback(witness) for witness in config.witness]
+        return msgspec.structs.replace(config, server=servers, witness=witnesses)
+    try:
+        plan = plan_addresses(config)
+    except ValueError:
+        return config  # ids out of range, which is reported as such
     return msgspec.structs.replace(
-        complete_server,
-        public_address=server.public_address or f"{LOOPBACK}:{LOOPBACK_PUBLIC_PORT + server.id}",
-        private_address=server.private_address or f"{LOOPBACK}:{LOOPBACK_PRIVATE_PORT + server.id}",
-        admin_address=server.admin_address or f"{LOOPBACK}:{LOOPBACK_ADMIN_PORT + server.id}",
+        config,
+        server=[
+            msgspec.structs.replace(
+                one,
+                public_address=one.public_address or str(plan.public[one.id]),
+                private_address=one.private_address or str(plan.private[MemberId.server(one.id)]),
+            )
+            for one in config.server
+        ],
+        witness=[
+            msgspec.structs.replace(
+                one, private_address=one.private_address or str(plan.private[MemberId.witness(one.id)])
+            )
+            for one in config.witness
+        ],
     )
 
 
-def _complete_witness(witness: WitnessSection, config: Config) -> WitnessSection:
-    if witness.private_address or not _is_loopback(config):
-        return witness
-    return msgspec.structs.replace(witness, private_address=f"{LOOPBACK}:{LOOPBACK_WITNESS_PORT + witness.id}")
+def _on_loopback(server: ServerSection) -> ServerSection:
+    return msgspec.structs.replace(
+        server,
+        public_address=server.public_address or _loopback(LOOPBACK_PUBLIC_PORT, server.id),
+        private_address=server.private_address or _loopback(LOOPBACK_PRIVATE_PORT, server.id),
+        admin_address=server.admin_address or _loopback(LOOPBACK_ADMIN_PORT, server.id),
+    )
 
 
-def _is_loopback(config: Config) -> bool:
-    return config.cell.kind == "one-machine" and config.cell.network == "loopback"
+def _witness_on_loopback(witness: WitnessSection) -> WitnessSection:
+    address = witness.private_address or _loopback(LOOPBACK_WITNESS_PORT, witness.id)
+    return msgspec.structs.replace(witness, private_address=address)
+
+
+def _loopback(first_port: int, member: int) -> str:
+    return f"127.0.0.1:{first_port + member}"
 
 
 def _absolute(path: str, directory: Path) -> str:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
+from agreement.identifiers import MemberId
 from replica_manager.cell_paths import SOCKET_PATH_BYTES_MAX, CellPaths
 from replica_manager.config import Config, ServerSection, WitnessSection
 from replica_manager.config_addresses import Address, parse_address
 from replica_manager.config_findings import Report
 from replica_manager.config_positions import KeyPath
+from replica_manager.network.address_plan import plan_addresses
 
 F: KeyPath = ("cell", "f")
 WITNESSES: KeyPath = ("cell", "witnesses")
@@ -89,8 +91,32 @@ def _check_addresses(config: Config, report: Report) -> None:
             report.error(path, str(error), "an address is `host:port`")
             continue
         other = seen.setdefault((place, address), path)
-        if other != path:
+        # Addresses that were both chosen here clash only if the ids do, which is reported as such.
+        if other != path and (report.is_given(path) or report.is_given(other)):
             report.error(path, f"{text} is also {other[0]}[{other[1]}].{other[2]}", uses=(other,))
+
+
+def _check_chosen_addresses(config: Config, report: Report) -> None:
+    """A cell of namespaces has its own networks; an address of the machine would be out of reach inside them."""
+    if config.cell.kind != "one-machine" or config.cell.network != "namespaces":
+        return
+    try:
+        plan = plan_addresses(config)
+    except ValueError:
+        return  # ids out of range, which is reported as such
+    hint = "leave it out; `publish` opens a port of this machine to clients"
+    for path, text, _ in _addresses(config):
+        member = (
+            MemberId.server(_id_at(config, path)) if path[0] == "server" else MemberId.witness(_id_at(config, path))
+        )
+        chosen = {"public_address": plan.public.get(member.number), "private_address": plan.private[member]}
+        if path[-1] in chosen and text != str(chosen[str(path[-1])]):
+            report.error(path, "the namespaces of a one-machine cell choose their addresses", hint, uses=(KIND,))
+
+
+def _id_at(config: Config, path: KeyPath) -> int:
+    members: Sequence[ServerSection | WitnessSection] = config.server if path[0] == "server" else config.witness
+    return members[int(path[1])].id
 
 
 def _check_hosts(config: Config, report: Report) -> None:
@@ -177,6 +203,7 @@ _RULES: Sequence[Callable[[Config, Report], None]] = (
     _check_witness_count,
     _check_ids,
     _check_addresses,
+    _check_chosen_addresses,
     _check_hosts,
     _check_fault_domains,
     _check_storage,

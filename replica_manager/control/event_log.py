@@ -72,7 +72,7 @@ class EventLog:
         """Id of the newest event; 0 before the first one."""
         return self._next_id - 1
 
-    def record(self, kind: str, **data: Any) -> None:
+    def record(self, kind: str, /, **data: Any) -> None:
         """Record that `kind` happened.
 
         Args:

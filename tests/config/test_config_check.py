@@ -59,6 +59,8 @@ def test_smallest_file_describes_a_whole_one_machine_cell(tmp_path: Path) -> Non
     assert config.cell.state_dir == str(tmp_path / "var/cell")
     assert config.server[1].storage == [str(tmp_path / "var/cell/s1/a"), str(tmp_path / "var/cell/s1/b")]
     assert config.server[0].image == "key-value"
+    assert config.server[0].public_address == "10.77.0.10:7700"
+    assert config.witness[0].private_address == "10.78.0.110:7800"
     assert config.path == path
 
 
@@ -100,7 +102,7 @@ heartbeat_ms = 1000
 request_bytes_max = 99_999_999
 [[server]]
 id = 0
-public_address = "10.0.0.1"
+admin_address = "10.0.0.1"
 [[server]]
 id = 0
 storage = ["/a", "/a"]
@@ -117,7 +119,7 @@ storage = ["/a", "/a"]
         (12, "timeouts.crash_ms"),
         (13, "timeouts.heartbeat_ms"),
         (15, "limits.request_bytes_max"),
-        (18, "server[0].public_address"),
+        (18, "server[0].admin_address"),
         (20, "server[1].id"),
         (21, "server[1].storage"),
     ]
@@ -194,6 +196,11 @@ def with_cell(extra: str) -> str:
             SMALLEST + "[updates]\nbuffer_entries_max = 99\n",
             (6, "limits.open_requests_max"),
             "buffer_entries_max = 99",
+        ),
+        (
+            SMALLEST + '[[server]]\nid = 0\npublic_address = "192.0.2.1:80"\n[[server]]\nid = 1\n',
+            (7, "server[0].public_address"),
+            "choose their addresses",
         ),
         (HOSTS.replace('host = "h1"\n', ""), (11, "server[1].host"), "`host` is missing"),
         (
