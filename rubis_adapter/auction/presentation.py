@@ -30,7 +30,7 @@ def page_environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.filters |= {"money": money, "minute": minute, "left": left}
+    environment.filters |= {"money": money, "minute": minute, "left": left, "place": place}
     environment.globals |= {"link": link, "servlet": SERVLETS, "static": STATIC}
     for name in environment.list_templates(extensions=["html"]):
         environment.get_template(name)
@@ -51,6 +51,11 @@ def money(amount: Decimal) -> str:
 def minute(time: datetime) -> str:
     """A point in time, to the minute."""
     return f"{time.year:04}-{time.month:02}-{time.day:02} {time.hour:02}:{time.minute:02}"
+
+
+def place(region: str) -> str:
+    """The name of a region, which is `ST--City` in the database, for people."""
+    return region.replace("--", " · ")
 
 
 def left(end: datetime, now: datetime) -> str:

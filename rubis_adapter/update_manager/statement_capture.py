@@ -8,7 +8,7 @@ differs between databases: MariaDB has none for UPDATE.)  Two attributes of SQLA
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Delete, Insert, Table, Update, select
+from sqlalchemy import Connection, Delete, Insert, Table, Update, bindparam, select
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import BindParameter
 
@@ -23,6 +23,9 @@ KEYS_PER_READ: Final = 500
 Parameters = Mapping[str, Any]
 Images = dict[int, bytes]
 """Encoded images by id."""
+
+_BY_ID: Final = [select(table).where(table.c.id == bindparam("key")) for table in SERVICE_TABLES]
+_BY_IDS: Final = [select(table).where(table.c.id.in_(bindparam("keys", expanding=True))) for table in SERVICE_TABLES]
 
 
 class StatementCapture:
@@ -40,16 +43,19 @@ class StatementCapture:
         Raises:
           UnsupportedStatement: a row is not there under its key, although the statement did not delete it.
         """
-        table = SERVICE_TABLES[self.table]
-        after: Images = {}
         keys = sorted(self.before)
-        for start in range(0, len(keys), KEYS_PER_READ):
-            chunk = keys[start : start + KEYS_PER_READ]
-            rows = connection.execute(select(table).where(table.c.id.in_(chunk)))
-            after.update((row[0], encode_row(self.table, row)) for row in rows)
+        after = {row[0]: encode_row(self.table, row) for row in self._rows(connection, keys)}
         if self._must_exist and len(after) != len(keys):
-            raise UnsupportedStatement(f"{table.name}: rows are not found under their key after the statement")
+            name = SERVICE_TABLES[self.table].name
+            raise UnsupportedStatement(f"{name}: rows are not found under their key after the statement")
         return {row_id: after.get(row_id) or encode_gone(self.table, row_id) for row_id in keys}
+
+    def _rows(self, connection: Connection, keys: Sequence[int]) -> Iterator[Any]:
+        if len(keys) == 1:
+            yield from connection.execute(_BY_ID[self.table], {"key": keys[0]})
+            return
+        for start in range(0, len(keys), KEYS_PER_READ):
+            yield from connection.execute(_BY_IDS[self.table], {"keys": keys[start : start + KEYS_PER_READ]})
 
 
 def begin_capture(
