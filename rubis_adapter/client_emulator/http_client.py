@@ -53,6 +53,11 @@ class HttpClient:
         self._deadline_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the next request goes out on a connection that is open already."""
+        return self._connection is not None
+
     def request(self, request: HttpRequest, done: Done) -> None:
         """Sends `request`, after connecting if need be, and calls `done` once, never before returning."""
         assert self._done is None, "one request at a time"
@@ -61,7 +66,7 @@ class HttpClient:
         if self._timer is None:
             self._timer = self._loop.call_at(self._deadline_s, self._on_timer)
         if self._connection is None:
-            self._connecting = self._loop.create_task(self._connect(self._addresses[self._address]))
+            self._connecting = self._loop.create_task(self._connect())
         else:
             self._write()
 
@@ -73,14 +78,24 @@ class HttpClient:
             self._timer = None
         self._drop()
 
-    async def _connect(self, address: tuple[str, int]) -> None:
-        try:
-            _, connection = await self._loop.create_connection(lambda: _Connection(self), *address)
-        except OSError as error:
+    async def _connect(self) -> None:
+        """Connects to the present address, or to the next one that answers: nothing has been sent yet."""
+        errors: list[str] = []
+        for _ in self._addresses:
+            host, port = self._addresses[self._address]
+            try:
+                _, connection = await self._loop.create_connection(lambda: _Connection(self), host, port)
+            except OSError as error:
+                errors.append(f"{host}:{port}: {error}")
+                self._address = (self._address + 1) % len(self._addresses)
+                continue
             self._connecting = None
-            self._finish(FailedRequest(Failure.CONNECT, f"{address[0]}:{address[1]}: {error}"))
+            self._use(connection)
             return
         self._connecting = None
+        self._finish(FailedRequest(Failure.CONNECT, "; ".join(errors)))
+
+    def _use(self, connection: _Connection) -> None:
         if connection.transport is None or connection.transport.is_closing():
             self._finish(FailedRequest(Failure.CONNECTION_LOST, "closed as soon as it was opened"))
             return

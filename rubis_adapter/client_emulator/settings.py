@@ -29,8 +29,8 @@ class EmulatorSettings:
     """One emulation.
 
     Attributes:
-        addresses: Web servers as (host, port); client `i` starts with address `i` modulo their number and goes to the
-            next one when it loses its connection.
+        addresses: Web servers as (host, port); client `i` starts with address `i` modulo their number, keeps its
+            connection, and goes to the next address when a request fails or nobody answers at its own.
         clients: Emulated users at a time.
         mix: Name of a transition table.
         users: Users in the site's data set; a session's user is one of 1 to `users`.

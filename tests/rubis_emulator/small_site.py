@@ -82,18 +82,25 @@ class SmallSite:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
+        if self._server is None:
+            return
         self._server.close()
         self.drop_connections()
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._server.wait_closed()
+        self._server = None
         assert not self.broken_requests
 
     @property
     def address(self) -> tuple[str, int]:
         """Where the server listens."""
         return "127.0.0.1", self.port
+
+    async def wait_until_idle(self) -> None:
+        """Returns when the last connection has ended."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     def drop_connections(self) -> None:
         """Ends all connections at once."""
