@@ -18,16 +18,21 @@ _QEMU_IMG_TIMEOUT_S: Final = 60.0
 """An overlay takes 10 ms; a minute means that the storage hangs."""
 
 
-def create_overlay(base: Path, overlay: Path) -> None:
-    """Create `overlay` over the qcow2 disk `base`; keep it if it is there already.  Blocks for about 10 ms.
+def create_overlay(base: Path, overlay: Path, *, reuse: bool) -> None:
+    """Create `overlay` over the qcow2 disk `base`.  Blocks for about 10 ms.
+
+    Args:
+        base: A disk that nobody writes to while overlays stand on it.
+        overlay: The file to create; its directories are made too.
+        reuse: Keep the overlay that is there; without, it is replaced.
 
     Raises:
-        DomainRefused: a file with this name exists and is no overlay over `base`.
+        DomainRefused: the file to be reused is no overlay over `base`.
         HypervisorError: qemu-img failed.
         HypervisorUnavailable: qemu-img is not installed.
     """
     base = base.resolve()
-    if overlay.exists():
+    if reuse and overlay.exists():
         found = backing_file(overlay)
         if found != base:
             raise DomainRefused(f"{overlay} exists and is no overlay over {base} but over {found}.")

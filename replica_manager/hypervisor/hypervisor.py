@@ -42,6 +42,9 @@ class DomainSpec:
     cmdline: str = ""
     command: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    reuse_disk: bool = False
+    """Go on with the disk that is there (restart of the cell).  Without, whatever is at `disk_path` is rubbish of a
+    former life of the cell: it is replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ class Hypervisor(Protocol):
         ...
 
     async def define(self, spec: DomainSpec) -> None:
-        """Create the domain's disk, unless it exists already; the domain is `DEFINED`.
+        """Create the domain's disk, as `reuse_disk` says; the domain is `DEFINED`.
 
         Raises:
             DomainRefused: the specification is impossible, or differs from the one defined under this id.

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Final, ParamSpec
 
+from replica_manager.hypervisor.console import cut_console
 from replica_manager.hypervisor.disk_overlay import create_overlay
 from replica_manager.hypervisor.domain_process import ProcessUsage, find_process, niceness_of, set_niceness
 from replica_manager.hypervisor.domain_xml import (
@@ -37,7 +38,6 @@ from replica_manager.hypervisor.libvirt_session import LibvirtOptions, LibvirtSe
 from replica_manager.hypervisor.machine_record import (
     MachineLife,
     MachineRecord,
-    cut_console,
     delete_files,
     look_at_process,
 )
@@ -92,7 +92,7 @@ class LibvirtHypervisor:
         elif record.spec not in (None, spec):
             raise DomainRefused(f"Domain {spec.domain_id} is already defined with another specification.")
         record.spec = spec
-        await self._in_turn(record, self._make_disk, record, spec)
+        await self._in_turn(record, self._make_files, record, spec)
 
     async def start(self, domain_id: DomainId) -> None:
         """See `Hypervisor.start`."""
@@ -176,17 +176,18 @@ class LibvirtHypervisor:
 
     # -- operations
 
-    async def _make_disk(self, record: MachineRecord, spec: DomainSpec) -> None:
+    async def _make_files(self, record: MachineRecord, spec: DomainSpec) -> None:
+        if record.has_files:
+            return
         for path in (spec.disk_path, spec.channel_path, spec.console_path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if spec.disk_base is None:
-            return
         try:
-            await self._session.in_thread(create_overlay, spec.disk_base, spec.disk_path)
+            if spec.disk_base is not None:
+                await self._session.in_thread(create_overlay, spec.disk_base, spec.disk_path, reuse=spec.reuse_disk)
         except HypervisorError:
-            if record.resting_state is DomainState.DEFINED:
-                self._records.pop(spec.domain_id, None)
+            self._records.pop(spec.domain_id, None)
             raise
+        record.has_files = True
 
     async def _start(self, record: MachineRecord) -> None:
         if record.life is not None:
@@ -261,7 +262,8 @@ class LibvirtHypervisor:
             except HypervisorError:
                 continue  # it has ended since it was listed
             life = MachineLife(machine.uuid, reported=machine.state, is_up=True)
-            record = MachineRecord(domain_id, machine.name, None, disk_paths(xml), channel_paths(xml), life, True)
+            record = MachineRecord(domain_id, machine.name, None, disk_paths(xml), channel_paths(xml), life)
+            record.was_started = record.has_files = True
             if self._records.setdefault(domain_id, record) is record:
                 await self._watch_process(record, life)
 
@@ -275,9 +277,11 @@ class LibvirtHypervisor:
     def _look(self, records: list[MachineRecord]) -> None:
         """Look at processes and files; runs in a thread."""
         for record in records:
-            look_at_process(record)
-            cut_console(record)
-            if record.life is not None and record.life.pid is None:
+            life = record.life  # may end meanwhile
+            look_at_process(record, life)
+            if record.spec is not None:
+                cut_console(record.spec.console_path)
+            if life is not None and life.pid is None:
                 with contextlib.suppress(HypervisorError):
                     usage = self._connection.usage(record.name)
                     record.usage = ProcessUsage(usage.cpu_seconds, usage.memory_bytes, "")

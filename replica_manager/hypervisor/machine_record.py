@@ -1,19 +1,13 @@
 """What this process knows of one virtual machine, and how it looks at its process and files."""
 
 import asyncio
-import contextlib
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from replica_manager.hypervisor.domain_process import NOTHING_USED, ProcessUsage, process_usage
 from replica_manager.hypervisor.hypervisor import DomainSpec, DomainState
 from replica_manager.identifiers import DomainId
-
-CONSOLE_BYTES_MAX: Final = 16 * 1024 * 1024
-"""A guest that floods its console must not fill the host's disk; beyond this the file is emptied."""
 
 
 @dataclass(slots=True)
@@ -47,6 +41,8 @@ class MachineRecord:
     life: MachineLife | None = None
     """`None`: defined or stopped."""
     was_started: bool = False
+    has_files: bool = False
+    """Its disk and directories have been made."""
     weight: float = 1.0
     normal_shares: int | None = None
     """CPU shares that libvirt gives a normal domain; `None`: unknown, or it controls none."""
@@ -66,23 +62,13 @@ class MachineRecord:
         return seen or self.life.reported or DomainState.RUNNING
 
 
-def look_at_process(record: MachineRecord) -> None:
-    """Note what the domain's process has used.  Blocks for about 30 µs."""
-    life = record.life
+def look_at_process(record: MachineRecord, life: MachineLife | None) -> None:
+    """Note what the domain's process has used in its present life.  Blocks for about 30 µs."""
     usage = process_usage(life.pid) if life is not None and life.pid is not None else None
     if usage is not None:
         record.usage = usage
     elif life is None:
         record.usage = ProcessUsage(record.usage.cpu_seconds, 0, "")
-
-
-def cut_console(record: MachineRecord) -> None:
-    """Empty the domain's console file if its guest has written more than `CONSOLE_BYTES_MAX`."""
-    if record.spec is None:
-        return
-    with contextlib.suppress(FileNotFoundError):
-        if record.spec.console_path.stat().st_size > CONSOLE_BYTES_MAX:
-            os.truncate(record.spec.console_path, 0)
 
 
 def delete_files(paths: Iterable[Path]) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+from replica_manager.hypervisor.console import cut_console, last_words
 from replica_manager.hypervisor.domain_process import (
     NOTHING_USED,
     ProcessUsage,
@@ -105,9 +106,14 @@ class SubprocessHypervisor:
         check_channel_path(spec)
         if not spec.command:
             raise DomainRefused(f"Domain {spec.domain_id} has no command to run as a child process.")
-        for directory in (spec.disk_path, spec.channel_path.parent, spec.console_path.parent):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._children.setdefault(spec.domain_id, _Child(spec))
+        if known is not None:
+            return
+        child = self._children[spec.domain_id] = _Child(spec)
+        async with child.lock:
+            if not spec.reuse_disk:
+                await asyncio.to_thread(shutil.rmtree, spec.disk_path, ignore_errors=True)
+            for directory in (spec.disk_path, spec.channel_path.parent, spec.console_path.parent):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     async def start(self, domain_id: DomainId) -> None:
         """See `Hypervisor.start`."""
@@ -150,6 +156,8 @@ class SubprocessHypervisor:
 
     async def observe(self) -> Mapping[DomainId, DomainObservation]:
         """See `Hypervisor.observe`."""
+        for child in self._children.values():
+            cut_console(child.spec.console_path)
         return {domain_id: _observation(domain_id, child) for domain_id, child in self._children.items()}
 
     def _known(self, domain_id: DomainId) -> _Child:
@@ -197,9 +205,8 @@ class SubprocessHypervisor:
             _LISTENING_POLL_INTERVAL_S,
         )
         if child.pid is None:
-            raise HypervisorError(
-                f"Domain {child.spec.domain_id} ended at its start ({child.end_reason}): {_last_words(child)}."
-            )
+            words = last_words(child.spec.console_path)
+            raise HypervisorError(f"Domain {child.spec.domain_id} ended at its start ({child.end_reason}): {words}.")
 
     async def _signal(self, domain_id: DomainId, number: signal.Signals, wanted: DomainState) -> None:
         child = self._known(domain_id)
@@ -276,11 +283,6 @@ def _apply_weight(child: _Child) -> None:
         set_niceness(child.pid, niceness_of(child.weight))
     except OSError as error:
         raise HypervisorError(f"The priority of domain {child.spec.domain_id} cannot be set: {error}.") from error
-
-
-def _last_words(child: _Child) -> str:
-    lines = child.spec.console_path.read_text(errors="replace").strip().splitlines()
-    return lines[-1].rstrip(".") if lines else "it said nothing"
 
 
 async def _until(
