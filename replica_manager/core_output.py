@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from exec_wrapper.wire import ToWrapper
+from replica_manager.cell.effects import StateCompared, StateRefused
 from replica_manager.execution.feed import PowerAction
 from replica_manager.identifiers import ClientId, DomainId
 from replica_manager.intake.port import Outcome, ReplySink
@@ -52,5 +53,5 @@ class CoreOutput:
     openings: list[ClientOpening] = field(default_factory=list)
     replies: list[ClientReply] = field(default_factory=list)
     events: list[NamedEvent] = field(default_factory=list)
-    completed_points: list[int] = field(default_factory=list)
-    """Checkpoints for which every domain has given its digest."""
+    points: list[StateCompared | StateRefused] = field(default_factory=list)
+    """Checkpoints that ended, or were refused."""

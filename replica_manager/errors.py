@@ -17,3 +17,13 @@ class CellHasServed(ManagerError):
     def __init__(self, state_dir: Path) -> None:
         """`state_dir` holds the state."""
         super().__init__(f"{state_dir} holds the state of a cell that has served")
+
+
+class CheckpointUnderWay(ManagerError):
+    """Raised when a checkpoint is asked for while domains still give their state for another: our misuse, try later."""
+
+    hint = "wait until it is complete, see 'spare events'"
+
+    def __init__(self, open_point: int) -> None:
+        """`open_point` is the position of the open one."""
+        super().__init__(f"a checkpoint at {open_point} is under way")

@@ -22,9 +22,19 @@ from replica_manager.cell.effects import (
     RequestRepeated,
     RoleChanged,
     RoundOpened,
+    StateCompared,
+    StateRefused,
     StateWanted,
 )
-from replica_manager.cell.entries import DIGEST_INTERVAL, Offer, Progress, RecoveryPoint, Stopped, encode_entry
+from replica_manager.cell.entries import (
+    DIGEST_INTERVAL,
+    Offer,
+    PointClosed,
+    Progress,
+    RecoveryPoint,
+    Stopped,
+    encode_entry,
+)
 from replica_manager.cell.roles import Role
 from replica_manager.core_output import CoreOutput, NamedEvent
 from replica_manager.execution.domain_answers import DomainAnswers
@@ -179,12 +189,14 @@ class ManagerCore:
                 self._on_progress(effect)
             case StateWanted(kind=kind, token=token):
                 self._on_state_wanted(sequence, kind, token)
+            case StateRefused() | StateCompared():
+                self._output.points.append(effect)
 
     def _on_role_changed(self, effect: RoleChanged) -> None:
         self._event("role_changed", domain=effect.domain, role=effect.role.value, reason=effect.reason)
         feed = self.feeds.get(effect.domain)
         if effect.role is Role.RETIRED:
-            self._output.completed_points.extend(self.board.excuse(effect.domain))
+            self._close_points(self.board.excuse(effect.domain))
         if feed is None:
             return
         feed.role = effect.role
@@ -221,6 +233,11 @@ class ManagerCore:
         """Have every domain give its state at one agreed position."""
         self._output.proposals.append(encode_entry(RecoveryPoint("checkpoint", self.cell.sequence, token)))
 
+    def _close_points(self, points: Sequence[int]) -> None:
+        for point in points:
+            digests = sorted((self.board.digests(point) or {}).items())
+            self._output.proposals.append(encode_entry(PointClosed(point, [(str(d), digest) for d, digest in digests])))
+
     # -- domains -----------------------------------------------------------------------------------------------
 
     def on_domain_linked(self, domain: DomainId, hello: WrapperHello) -> None:
@@ -232,6 +249,7 @@ class ManagerCore:
     def on_domain_frames(self, domain: DomainId, frames: Sequence[FromWrapper]) -> None:
         """A local domain answered."""
         misuse = self.answers.take(domain, frames, self._output)
+        self._close_points(self.answers.take_completed_points())
         if misuse is not None:
             self._event("domain_misbehaved", domain=domain, reason=misuse)
             self.on_domain_gone(domain, misuse)
@@ -271,7 +289,7 @@ class ManagerCore:
                 self._take_result(sequence, reply, update)
             case StateDigests(domain=domain, point=point, content_digest=content_digest):
                 if self.board.report(DomainId(domain), point, content_digest):
-                    self._output.completed_points.append(point)
+                    self._close_points([point])
         self._needs_pump = True
 
     @property
@@ -327,6 +345,7 @@ class ManagerCore:
         if now_ms >= self._progress_at_ms:
             self._progress_at_ms = now_ms + self.settings.progress_ms
             self._report_progress()
+            self._output.broadcasts.extend(self.answers.state_reports(self.cell.open_point))
         self.catch_up.on_timer(now_ms, self.requests, self.buffer, self.feeds, self._output)
         self._fetch_values()
         self._needs_pump = True

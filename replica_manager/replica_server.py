@@ -25,8 +25,10 @@ from agreement.output import (
     WitnessUsed,
 )
 from exec_wrapper.wire import FromWrapper, WrapperHello
+from replica_manager.cell.effects import StateCompared, StateRefused
 from replica_manager.control.event_log import EventLog
 from replica_manager.core_output import CoreOutput
+from replica_manager.errors import CheckpointUnderWay
 from replica_manager.execution.feed import Power, PowerAction
 from replica_manager.execution.local_domains import LocalDomains
 from replica_manager.identifiers import DomainId
@@ -76,8 +78,6 @@ class ReplicaServer:
         self.started_s = time.monotonic()
         self._flush_handle: asyncio.Handle | None = None
         self._checkpoints: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._checkpoint_tokens: dict[int, int] = {}
-        self._next_token = 1
         self._refresh_started_ms: dict[DomainId, int] = {}
         self._told: dict[int, Position] = {}
         self.has_left = False
@@ -242,7 +242,7 @@ class ReplicaServer:
             reply.sink.replied(reply.client, reply.number, reply.outcome, reply.reply)
         for event in output.events:
             self._record(event.kind, event.data)
-        for point in output.completed_points:
+        for point in output.points:
             self._finish_checkpoint(point)
 
     def _propose(self, payload: bytes) -> None:
@@ -277,14 +277,16 @@ class ReplicaServer:
             self.last_refresh = {"at_us": wall_clock_us(), "updates": data["updates"], "duration_ms": None}
             started = self._refresh_started_ms.get(data["domain"])
             data["ms"] = None if started is None else monotonic_ms() - started
-        if kind == "checkpoint_ordered":
-            self._checkpoint_tokens[data["point"]] = data["token"]
         self.events.record(kind, **data)
 
     # -- checkpoints -------------------------------------------------------------------------------------------
 
     async def checkpoint(self) -> dict[str, Any]:
-        """Have every domain give its state at one agreed position; return `{"point", "digests"}`."""
+        """Have every domain give its state at one agreed position; return `{"point", "digests"}`.
+
+        Raises:
+            CheckpointUnderWay: another one is open.
+        """
         token = int.from_bytes(os.urandom(7))
         future: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self._checkpoints[token] = future
@@ -295,12 +297,16 @@ class ReplicaServer:
         finally:
             self._checkpoints.pop(token, None)
 
-    def _finish_checkpoint(self, point: int) -> None:
-        digests = {domain: digest.hex() for domain, digest in (self.core.board.digests(point) or {}).items()}
-        self.events.record("checkpoint_complete", point=point, digests=digests)
-        future = self._checkpoints.get(self._checkpoint_tokens.pop(point, -1))
+    def _finish_checkpoint(self, ended: StateCompared | StateRefused) -> None:
+        future = self._checkpoints.get(ended.token)
+        if isinstance(ended, StateRefused):
+            if future is not None and not future.done():
+                future.set_exception(CheckpointUnderWay(ended.open_point))
+            return
+        digests = {domain: digest.hex() for domain, digest in ended.digests}
+        self.events.record("checkpoint_complete", point=ended.point, digests=digests)
         if future is not None and not future.done():
-            future.set_result({"point": point, "digests": digests})
+            future.set_result({"point": ended.point, "digests": digests})
 
     # -- looking -----------------------------------------------------------------------------------------------
 

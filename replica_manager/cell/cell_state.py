@@ -25,12 +25,15 @@ from replica_manager.cell.effects import (
     RequestRepeated,
     RoleChanged,
     RoundOpened,
+    StateCompared,
+    StateRefused,
     StateWanted,
 )
 from replica_manager.cell.entries import (
     DIGEST_INTERVAL,
     Offer,
     OpenClient,
+    PointClosed,
     Progress,
     RecoveryPoint,
     Request,
@@ -87,6 +90,9 @@ class CellState:
         self.clients = ClientTable(client_table_entries_max)
         self.round: Round | None = None
         self.rounds_opened = 0
+        self.open_point = 0
+        """Position at which domains are giving their state; 0: none."""
+        self.open_point_token = 0
         self.stable_all = 0
         self.durable_all = 0
         self._chain = sha256(b"spare cell state").digest()
@@ -149,7 +155,9 @@ class CellState:
             case Offer():
                 return self._apply_offer(entry)
             case RecoveryPoint(kind=kind, token=token):
-                return (StateWanted(kind, token),)
+                return self._apply_point(sequence, kind, token)
+            case PointClosed(point=point, digests=digests):
+                return self._apply_closed(point, digests)
 
     def _apply_request(self, sequence: int, request: Request) -> Effect:
         client = ClientId(request.client)
@@ -163,6 +171,18 @@ class CellState:
             return RequestRepeated(client, request.number, verdict.repeats_sequence)
         outcome = Outcome.UNKNOWN_CLIENT if verdict.is_unknown else Outcome.SUPERSEDED
         return RequestRefused(client, request.number, outcome)
+
+    def _apply_point(self, sequence: int, kind: str, token: int) -> tuple[Effect, ...]:
+        if self.open_point:
+            return (StateRefused(token, self.open_point),)
+        self.open_point, self.open_point_token = sequence, token
+        return (StateWanted(kind, token),)
+
+    def _apply_closed(self, point: int, digests: list[tuple[str, bytes]]) -> tuple[Effect, ...]:
+        if point != self.open_point:
+            return ()
+        self.open_point = 0
+        return (StateCompared(point, self.open_point_token, tuple((name, digest) for name, digest in digests)),)
 
     def _apply_progress(self, server: int, entry: Progress) -> tuple[Effect, ...]:
         member = self.members.get(server)
@@ -256,7 +276,13 @@ class CellState:
         generations = [[server, number] for server, number in sorted(self.next_generation.items())]
         current = self.round
         round_row = None if current is None else [current.number, current.count, current.opened_at, current.accepted]
-        progress = [self.stable_all, self.durable_all, self.last_timestamp_us]
+        progress = [
+            self.stable_all,
+            self.durable_all,
+            self.last_timestamp_us,
+            self.open_point,
+            self.open_point_token,
+        ]
         return [self.f, self.sequence, members, domains, generations, round_row, self.rounds_opened, progress]
 
     def digest(self) -> bytes:
@@ -292,7 +318,8 @@ class CellState:
         state.next_generation = dict(generations)
         state.round = None if round_row is None else Round(*round_row)
         state.rounds_opened = rounds_opened
-        state.stable_all, state.durable_all, state.last_timestamp_us = progress
+        state.stable_all, state.durable_all, state.last_timestamp_us = progress[:3]
+        state.open_point, state.open_point_token = progress[3:]
         state._chain = chain
         state.clients.load(_rows(clients))
         state._recompute_thresholds()

@@ -81,6 +81,21 @@ class StateWanted(NamedTuple):
     token: int
 
 
+class StateRefused(NamedTuple):
+    """A point was asked for while another one is open: nothing happens."""
+
+    token: int
+    open_point: int
+
+
+class StateCompared(NamedTuple):
+    """The open point is closed: what every domain's state was."""
+
+    point: int
+    token: int
+    digests: tuple[tuple[str, bytes], ...]
+
+
 Effect = (
     ClientIssued
     | RequestAccepted
@@ -91,4 +106,6 @@ Effect = (
     | RoundOpened
     | ProgressMade
     | StateWanted
+    | StateRefused
+    | StateCompared
 )

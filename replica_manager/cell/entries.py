@@ -68,7 +68,8 @@ class Progress(_Entry, frozen=True, tag=5):
 class RecoveryPoint(_Entry, frozen=True, tag=6):
     """All domains give their state as it is after every entry before this one.
 
-    `kind` is `checkpoint`: digests are compared and reported, nothing is replaced.
+    `kind` is `checkpoint`: digests are compared and reported, nothing is replaced.  One point is open at a time:
+    a domain that still streams its state for an earlier one could not give this one's later.
     """
 
     kind: str
@@ -76,7 +77,15 @@ class RecoveryPoint(_Entry, frozen=True, tag=6):
     token: int
 
 
-CellEntry = OpenClient | Request | Stopped | Offer | Progress | RecoveryPoint
+class PointClosed(_Entry, frozen=True, tag=7):
+    """Every domain has given its state at `point`, or is gone; ordered by every server that knows, the first counts."""
+
+    point: int
+    digests: list[tuple[str, bytes]]
+    """Content digest per domain, by name."""
+
+
+CellEntry = OpenClient | Request | Stopped | Offer | Progress | RecoveryPoint | PointClosed
 
 DIGEST_INTERVAL = 1024
 

@@ -47,8 +47,9 @@ class DomainAnswers:
         self._board = board
         self._votes: dict[DomainId, tuple[list[int], list[bytes]]] = {}
         self._readers: dict[DomainId, StateReader] = {}
-        self.refreshes = 0
-        self.last_refresh_updates = 0
+        self._reports: dict[DomainId, StateDigests] = {}
+        """The newest state digests of each local domain: told again until the point is closed."""
+        self._completed_points: list[int] = []
 
     def take(self, domain: DomainId, frames: Sequence[FromWrapper], output: CoreOutput) -> str | None:
         """Take frames of `domain`; return why it misbehaved, or None."""
@@ -67,8 +68,6 @@ class DomainAnswers:
             case Applied(up_to=up_to):
                 count = feed.on_applied(up_to)
                 if feed.role is Role.PASSIVE:
-                    self.refreshes += 1
-                    self.last_refresh_updates = count
                     data = {"domain": feed.domain, "updates": count, "up_to": up_to}
                     output.events.append(NamedEvent("refreshed", data))
             case Synced(cursor=cursor):
@@ -108,9 +107,20 @@ class DomainAnswers:
         del self._readers[feed.domain]
         feed.on_state_given(part.point)
         content = reader.content_digest
-        output.broadcasts.append(StateDigests(feed.domain, part.point, reader.part_digests, content))
+        report = StateDigests(feed.domain, part.point, reader.part_digests, content)
+        self._reports[feed.domain] = report
+        output.broadcasts.append(report)
         if self._board.report(feed.domain, part.point, content):
-            output.completed_points.append(part.point)
+            self._completed_points.append(part.point)
+
+    def take_completed_points(self) -> list[int]:
+        """Return the points for which every domain's digest is known since the last call."""
+        points, self._completed_points = self._completed_points, []
+        return points
+
+    def state_reports(self, point: int) -> list[StateDigests]:
+        """Return what local domains said at the open point: peers may have missed it."""
+        return [report for report in self._reports.values() if report.point == point]
 
     def pump(self, feed: Feed, buffer: UpdateBuffer, output: CoreOutput) -> None:
         """Hand a domain what can be handed now."""

@@ -127,8 +127,10 @@ class Voter:
             case Stable(digest=digest, dissenters=dissenters):
                 self._make_stable(record, digest, dissenters)
             case Diverged():
-                record.is_contested = True
-                self._on_finding(Verdict(record.sequence, "diverged"))
+                # Equal votes that are too few, after a departure, contradict nobody.
+                record.is_contested = len(set(counted.values())) > 1
+                if record.is_contested:
+                    self._on_finding(Verdict(record.sequence, "diverged"))
             case Exceeded():
                 record.is_contested = True
                 self._on_finding(Verdict(record.sequence, "exceeded"))

@@ -1,0 +1,124 @@
+"""The rules, each checked apart from the code that is to keep it.  A broken rule raises `RuleBroken`."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from agreement.changes import Entry
+from replica_manager.cell.cell_state import CellState
+from replica_manager.cell.effects import RequestAccepted
+from replica_manager.cell.roles import Role
+from tests.simulation.cell.history import History
+
+if TYPE_CHECKING:
+    from tests.simulation.cell.server import SimulatedServer
+
+
+class RuleBroken(AssertionError):
+    """Raised when a run broke a rule; the message names the rule and the evidence."""
+
+
+def _require(condition: bool, rule: str, evidence: object) -> None:
+    if not condition:
+        raise RuleBroken(f"{rule}: {evidence}")
+
+
+def check_order(history: History) -> None:
+    """A1: every server delivers the same sequence of entries."""
+    longest = history.longest_order
+    for server, order in history.orders.items():
+        for position, entry in enumerate(order):
+            _require(entry == longest[position], "order", f"server {server} differs at {position + 1}")
+
+
+def check_at_most_once(history: History) -> None:
+    """A2: an entry is delivered at most once, the numbers of an origin in order without gaps."""
+    last: dict[tuple[int, int], int] = {}
+    for entry in history.longest_order:
+        if isinstance(entry, Entry):
+            origin = (entry.server, entry.incarnation)
+            _require(entry.number == last.get(origin, 0) + 1, "at most once", f"{origin}: {entry.number}")
+            last[origin] = entry.number
+
+
+class Model:
+    """The service, executed once in the agreed order: what every correct replica must have said."""
+
+    def __init__(self, history: History, f: int, client_table_entries_max: int) -> None:
+        """Replay the longest order."""
+        state = CellState(f, client_table_entries_max)
+        rows: dict[bytes, bytes] = {}
+        self.replies: dict[tuple[bytes, int], tuple[int, bytes]] = {}
+        self.writes: list[tuple[int, bytes, bytes]] = []
+        for sequence, entry in enumerate(history.longest_order, 1):
+            for effect in state.apply(sequence, entry):
+                if isinstance(effect, RequestAccepted):
+                    self._execute(rows, sequence, effect)
+
+    def _execute(self, rows: dict[bytes, bytes], sequence: int, request: RequestAccepted) -> None:
+        identity = (bytes(request.client), request.number)
+        _require(identity not in self.replies, "at most once", f"{identity} executed twice")
+        command, key, *value = request.payload.split(b" ", 2)
+        old = rows.get(key, b"")
+        if command == b"get":
+            self.replies[identity] = (sequence, old)
+            return
+        rows[key] = value[0] if command == b"set" else old + value[0]
+        self.writes.append((sequence, key, rows[key]))
+        self.replies[identity] = (sequence, b"%d:" % request.timestamp_us + rows[key])
+
+    def rows_before(self, cursor: int) -> dict[bytes, bytes]:
+        """Return the state after every entry before `cursor`."""
+        return {key: value for sequence, key, value in self.writes if sequence < cursor}
+
+
+def check_linearizable(history: History, model: Model) -> None:
+    """Every reply is the model's, and real time is kept.
+
+    The sequence number of a request is its place in the linearization, so two conditions decide: the replies are
+    those of a sequential execution in that order, and who ended before another began comes before it.
+    """
+    answered = [operation for operation in history.operations if operation.replied_us >= 0]
+    placed = []
+    for operation in answered:
+        _require((operation.client, operation.number) in model.replies, "stable replies", f"{operation} never ordered")
+        sequence, reply = model.replies[operation.client, operation.number]
+        _require(operation.reply == reply, "linearizable", f"{operation}, {reply!r} expected")
+        placed.append((operation.invoked_us, operation.replied_us, sequence))
+    by_reply = sorted(placed, key=lambda row: row[1])
+    newest, index = 0, 0
+    for invoked_us, _, sequence in sorted(placed):
+        while index < len(by_reply) and by_reply[index][1] < invoked_us:
+            newest = max(newest, by_reply[index][2])
+            index += 1
+        _require(sequence > newest, "linearizable", f"{sequence} began after {newest} had ended")
+
+
+def check_domains(servers: "Iterable[SimulatedServer]", model: Model) -> None:
+    """The state of every domain is the fold of the stable updates before its cursor."""
+    for server in servers:
+        for name, domain in server.domains.items():
+            _require(domain.rows == model.rows_before(domain.cursor), "state", f"{name} at {domain.cursor}")
+
+
+def check_cell_states(servers: "Iterable[SimulatedServer]") -> None:
+    """Servers that applied the same entries have the same cell state, down to every client."""
+    seen: dict[int, bytes] = {}
+    for server in servers:
+        digest = server.core.cell.full_digest()
+        other = seen.setdefault(server.core.cell.sequence, digest)
+        _require(digest == other, "cell state", f"at {server.core.cell.sequence}")
+
+
+def check_no_accusation(history: History) -> None:
+    """No correct domain is accused: here all are correct."""
+    accused = [row for row in history.core_events if row[1].startswith(("vote_", "domain_misbehaved"))]
+    _require(not accused, "no conviction of a correct domain", accused[:3])
+
+
+def check_only_updates(servers: "Iterable[SimulatedServer]") -> None:
+    """A domain that was always passive executed nothing."""
+    for server in servers:
+        for name, domain in server.domains.items():
+            record = server.core.cell.domains[name]
+            if record.role is Role.PASSIVE:
+                _require(not domain.executed, "passive domains execute nothing", name)

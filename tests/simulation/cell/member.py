@@ -1,0 +1,104 @@
+"""The shell of a simulated member: the same order of work as the real one, over virtual disk and network."""
+
+from collections.abc import Callable
+from typing import Any
+
+from agreement.identifiers import MemberId
+from agreement.node import Node
+from agreement.output import NOTHING
+from agreement.witness import Witness
+from tests.simulation.cell.network import Network
+from tests.simulation.cell.world import World
+
+SYNC_US_MIN, SYNC_US_MAX = 200, 2000
+
+
+class SimulatedMember:
+    """Runs a node or a witness."""
+
+    def __init__(self, world: World, network: Network, own: MemberId, core: Node | Witness) -> None:
+        """Join the network."""
+        self.world = world
+        self.network = network
+        self.own = own
+        self.agreement = core
+        self.is_up = True
+        self.on_deliveries: Callable[[Any], None] = lambda _: None
+        self.on_events: Callable[[Any], None] = lambda _: None
+        self._outgoing: dict[MemberId, list[object]] = {}
+        self._timer_us = -1
+        self._pass_is_due = False
+        network.join(own, self.receive)
+        self.touch()
+
+    def crash(self) -> None:
+        """End at once."""
+        self.is_up = False
+        self.network.leave(self.own)
+
+    def receive(self, sender: MemberId, messages: list[object]) -> None:
+        """Take a batch of messages."""
+        if self.is_up:
+            for message in messages:
+                self.take(sender, message)
+            self.touch()
+
+    def take(self, sender: MemberId, message: Any) -> None:
+        """Take one message."""
+        self.agreement.receive(sender, message, self.world.now_ms)
+
+    def post(self, member: MemberId, message: object) -> None:
+        """Send with the other messages of this turn."""
+        self._outgoing.setdefault(member, []).append(message)
+
+    def touch(self) -> None:
+        """See to it that a pass follows."""
+        if not self._pass_is_due:
+            self._pass_is_due = True
+            self.world.after(5, self._pass)
+
+    def _pass(self) -> None:
+        self._pass_is_due = False
+        if not self.is_up:
+            return
+        while (output := self.agreement.take_output()) is not NOTHING:
+            if output.token is not None:
+                self._write(output.token)
+            for member, message in output.sends:
+                self.post(member, message)
+            if output.deliveries:
+                self.on_deliveries(output.deliveries)
+            if output.events:
+                self.on_events(output.events)
+        self.after_pass()
+        for member, messages in self._outgoing.items():
+            self.network.send(self.own, member, messages)
+        self._outgoing = {}
+        self._arm()
+
+    def after_pass(self) -> None:
+        """Do what else a pass has to do, before messages leave."""
+
+    def _write(self, token: int) -> None:
+        def written() -> None:
+            if self.is_up:
+                self.agreement.on_persisted(token, self.world.now_ms)
+                self.touch()
+
+        self.world.after(self.world.random.randrange(SYNC_US_MIN, SYNC_US_MAX), written)
+
+    def _arm(self) -> None:
+        due_ms = self.agreement.next_timer_ms()
+        if due_ms is None or 0 <= self._timer_us <= due_ms * 1000:
+            return
+        due_us = max(due_ms * 1000, self.world.now_us + 1000)
+        self._timer_us = due_us
+        self.world.after(due_us - self.world.now_us, lambda: self._timer(due_us))
+
+    def _timer(self, due_us: int) -> None:
+        if due_us != self._timer_us:
+            return  # an earlier one was set since
+        self._timer_us = -1
+        if self.is_up:
+            self.agreement.on_timer(self.world.now_ms)
+            self.touch()

@@ -1,0 +1,76 @@
+"""The private network: links between members that delay, lose, repeat and reorder messages, or break."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agreement.identifiers import MemberId
+from tests.simulation.cell.world import World
+
+
+@dataclass(slots=True)
+class NetworkFaults:
+    """Chances per message; 0 in a quiet network."""
+
+    loss: float = 0.0
+    duplication: float = 0.0
+    latency_us_max: int = 400
+    spike: float = 0.0
+    """Chance that a message takes a hundred times as long: it is overtaken by later ones."""
+
+
+Receive = Callable[[MemberId, list[object]], None]
+
+
+class Network:
+    """Carries batches of messages between members."""
+
+    def __init__(self, world: World, faults: NetworkFaults) -> None:
+        """Connect nobody yet."""
+        self._world = world
+        self.faults = faults
+        self._receivers: dict[MemberId, Receive] = {}
+        self._cut: set[tuple[MemberId, MemberId]] = set()
+        self.on_healed: Callable[[MemberId, MemberId], None] = lambda _sender, _receiver: None
+        self.lost_count = 0
+
+    def join(self, member: MemberId, receive: Receive) -> None:
+        """Deliver what is sent to `member` to `receive`."""
+        self._receivers[member] = receive
+
+    def leave(self, member: MemberId) -> None:
+        """`member` is gone."""
+        self._receivers.pop(member, None)
+
+    def cut(self, sender: MemberId, receiver: MemberId) -> None:
+        """Lose everything from `sender` to `receiver`, in this direction."""
+        self._cut.add((sender, receiver))
+
+    def heal(self, sender: MemberId, receiver: MemberId) -> None:
+        """End a cut; both ends notice a new connection."""
+        if (sender, receiver) in self._cut:
+            self._cut.discard((sender, receiver))
+            self.on_healed(sender, receiver)
+
+    def heal_all(self) -> None:
+        """End every cut and every other fault."""
+        self.faults = NetworkFaults()
+        for sender, receiver in sorted(self._cut):
+            self.heal(sender, receiver)
+
+    def send(self, sender: MemberId, receiver: MemberId, messages: list[object]) -> None:
+        """Send a batch."""
+        draw, faults = self._world.random, self.faults
+        if (sender, receiver) in self._cut or (faults.loss and draw.random() < faults.loss):
+            self.lost_count += 1
+            return
+        copies = 2 if faults.duplication and draw.random() < faults.duplication else 1
+        for _ in range(copies):
+            delay_us = 50 + int(draw.random() * faults.latency_us_max)
+            if faults.spike and draw.random() < faults.spike:
+                delay_us *= 100
+            self._world.after(delay_us, lambda: self._deliver(sender, receiver, messages))
+
+    def _deliver(self, sender: MemberId, receiver: MemberId, messages: list[object]) -> None:
+        receive = self._receivers.get(receiver)
+        if receive is not None:
+            receive(sender, messages)

@@ -1,0 +1,205 @@
+"""A simulated server: the manager's core, its agreement node, its hypervisor and its domains."""
+
+from collections import deque
+from typing import Any
+
+from agreement.errors import ProposalError
+from agreement.identifiers import Identity, MemberId
+from agreement.node import Node
+from agreement.output import Removed
+from agreement.settings import AgreementSettings
+from exec_wrapper.wire import ToWrapper
+from replica_manager.execution.feed import PowerAction
+from replica_manager.identifiers import DomainId
+from replica_manager.intake.port import ReplySink, Submission
+from replica_manager.manager_core import CoreSettings, ManagerCore
+from replica_manager.peer_messages import ManagerMessage, Position
+from replica_manager.server_settings import lower_timestamp
+from tests.simulation.cell.history import History
+from tests.simulation.cell.member import SimulatedMember
+from tests.simulation.cell.network import Network
+from tests.simulation.cell.world import World
+from tests.simulation.fake_domain import FakeDomain
+
+TICK_US = 50_000
+SKEW_US = 1_000_000
+
+
+class SimulatedServer(SimulatedMember):
+    """One server."""
+
+    def __init__(
+        self,
+        world: World,
+        network: Network,
+        number: int,
+        members: list[Identity],
+        agreement: AgreementSettings,
+        core: CoreSettings,
+        history: History,
+    ) -> None:
+        """Boot: both domains say Hello after a while."""
+        self.number = number
+        self.history = history
+        self.clock_offset_us = world.random.randrange(0, 500_000)
+        self.core = ManagerCore(core, 0)
+        self.domains = {name: FakeDomain(name) for name in self.core.feeds}
+        self.suspended: dict[DomainId, deque[ToWrapper]] = {}
+        self._busy_until_us = dict.fromkeys(self.domains, 0)
+        self._told: dict[int, Position] = {}
+        own = MemberId.server(number)
+        node = Node.born(Identity(own, 1), agreement, members, world.random, world.now_ms, self._admit)
+        super().__init__(world, network, own, node)
+        self.on_deliveries = self._deliver
+        self.on_events = self._hear
+        for name in self.domains:
+            world.after(world.random.randrange(1000, 20_000), lambda name=name: self._link(name))
+        world.after(TICK_US, self._tick)
+
+    def _admit(self, payload: bytes) -> bytes:
+        return lower_timestamp(payload, self.wall_us, SKEW_US)
+
+    @property
+    def wall_us(self) -> int:
+        """This server's clock."""
+        return 1_000_000_000 + self.world.now_us + self.clock_offset_us
+
+    def _tick(self) -> None:
+        if self.is_up:
+            self.core.on_timer(self.world.now_ms)
+            for peer in self._peers():
+                if self._told.get(peer) != self.core.position:
+                    self._tell_position(peer)
+            self.touch()
+            self.world.after(TICK_US, self._tick)
+
+    # -- clients -----------------------------------------------------------------------------------------------
+
+    def open_client(self, sink: ReplySink, token: int) -> None:
+        """A client asks for an id."""
+        if self.is_up:
+            self.core.open_client(sink, token, self.world.random.randbytes(16))
+            self.touch()
+
+    def submit(self, sink: ReplySink, submission: Submission) -> None:
+        """A client sends a request."""
+        if self.is_up:
+            self.core.submit(sink, submission, self.wall_us, self.world.random.randbytes(16))
+            self.touch()
+
+    # -- agreement and peers -----------------------------------------------------------------------------------
+
+    def _deliver(self, deliveries: Any) -> None:
+        for delivery in deliveries:
+            self.history.delivered(self.number, delivery.sequence, delivery.entry)
+            self.core.deliver(delivery.sequence, delivery.entry)
+
+    def _hear(self, events: Any) -> None:
+        for event in events:
+            self.history.event(self.number, type(event).__name__)
+            if isinstance(event, Removed):
+                self.crash()
+
+    def take(self, sender: MemberId, message: Any) -> None:
+        """Take one message of a peer."""
+        if isinstance(message, ManagerMessage):
+            self.core.on_peer_message(sender.number, message, self.world.now_ms)
+        else:
+            super().take(sender, message)
+
+    def on_link_new(self, peer: MemberId) -> None:
+        """A connection to a peer is new."""
+        if self.is_up and peer.is_server:
+            self._told.pop(peer.number, None)
+            self.core.on_peer_up(peer.number)
+            self.touch()
+
+    def _peers(self) -> list[int]:
+        return [server for server in self.core.cell.live_servers if server != self.number]
+
+    def _tell_position(self, peer: int) -> None:
+        self._told[peer] = self.core.position
+        self.post(MemberId.server(peer), self.core.position)
+
+    # -- what the core wants -----------------------------------------------------------------------------------
+
+    def after_pass(self) -> None:
+        """Do what the core wants done, in the real shell's order."""
+        output = self.core.take_output()
+        for payload in output.proposals:
+            self._propose(payload)
+        for peer in self._peers() if output.broadcasts or output.sends else ():
+            self._tell_position(peer)
+            for message in output.broadcasts:
+                self.post(MemberId.server(peer), message)
+        for peer, message in output.sends:
+            self.post(MemberId.server(peer), message)
+        for domain, frame in output.frames:
+            self._feed(domain, frame)
+        for domain, action in output.power:
+            self._power(domain, action)
+        for opening in output.openings:
+            opening.sink.client_opened(opening.token, opening.client)
+        for reply in output.replies:
+            reply.sink.replied(reply.client, reply.number, reply.outcome, reply.reply)
+        for event in output.events:
+            self.history.event(self.number, event.kind)
+            self.history.core_event(self.number, event.kind, event.data)
+
+    def _propose(self, payload: bytes) -> None:
+        assert isinstance(self.agreement, Node)
+        try:
+            self.agreement.propose(payload, self.world.now_ms)
+        except ProposalError:
+            self.core.on_proposal_refused(payload)
+        self.touch()
+
+    # -- domains -----------------------------------------------------------------------------------------------
+
+    def _link(self, domain: DomainId) -> None:
+        if self.is_up:
+            self.core.on_domain_linked(domain, self.domains[domain].hello())
+            self.touch()
+
+    def _power(self, domain: DomainId, action: PowerAction) -> None:
+        def done() -> None:
+            if not self.is_up or domain not in self.domains:
+                return
+            if action is PowerAction.DESTROY:
+                del self.domains[domain]
+                return
+            self.core.on_power_done(domain, action)
+            if action is PowerAction.SUSPEND:
+                self.suspended[domain] = deque()
+            else:
+                for frame in self.suspended.pop(domain, ()):
+                    self._feed(domain, frame)
+            self.touch()
+
+        self.world.after(self.world.random.randrange(1000, 5000), done)
+
+    def _feed(self, domain: DomainId, frame: ToWrapper) -> None:
+        if domain in self.suspended:
+            self.suspended[domain].append(frame)
+            return
+        start_us = max(self.world.now_us + 60, self._busy_until_us[domain])
+        end_us = start_us + self.world.random.randrange(50, 400)
+        self._busy_until_us[domain] = end_us
+        self.world.after(end_us - self.world.now_us, lambda: self._answer(domain, frame))
+
+    def _answer(self, domain: DomainId, frame: ToWrapper) -> None:
+        if self.is_up and domain in self.domains:
+            answers = self.domains[domain].receive(frame)
+            if answers:
+                self.core.on_domain_frames(domain, answers)
+                self.touch()
+
+    def kill_domain(self, domain: DomainId) -> None:
+        """The domain's process ends; the hypervisor tells."""
+        if self.is_up and domain in self.domains:
+            del self.domains[domain]
+            self.core.on_domain_gone(domain, "killed")
+            self.touch()
+
+
+__all__ = ["ManagerMessage", "SimulatedServer"]

@@ -1,0 +1,84 @@
+"""Whole cells under random faults: every seed keeps every rule and finishes.  Source: design "Simulation and checkers"."""
+
+import pytest
+
+from tests.simulation.cell import checkers
+from tests.simulation.cell.run import Run, draw_options, run_seed
+
+SEEDS_FAST = 20
+SEEDS = 520
+CHUNK = 20
+
+
+def run_chunk(first: int, count: int) -> list[dict[str, object]]:
+    return [run_seed(seed) for seed in range(first, first + count)]
+
+
+def test_some_seeds_keep_every_rule() -> None:
+    reports = run_chunk(0, SEEDS_FAST)
+    assert all(report["requests"] >= 100 for report in reports)  # type: ignore[operator]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(SEEDS_FAST, SEEDS, CHUNK))
+def test_seeds_keep_every_rule(first: int) -> None:
+    reports = run_chunk(first, CHUNK)
+    assert all(report["requests"] >= 100 for report in reports)  # type: ignore[operator]
+
+
+def test_the_drawn_options_are_as_promised() -> None:
+    """At least 3 clients, faults in nine of ten seeds, f = 2 in half of them."""
+    drawn = [draw_options(seed) for seed in range(1000)]
+    assert min(options.clients for options in drawn) >= 3
+    assert 0.85 < sum(options.is_faulty for options in drawn) / 1000 < 0.95
+    assert 0.45 < sum(options.f == 2 for options in drawn) / 1000 < 0.55
+
+
+def test_a_seed_gives_the_same_run_again() -> None:
+    assert run_seed(7) == run_seed(7)
+
+
+def quiet_run(seed: int = 0) -> Run:
+    run = Run(seed, draw_options(seed))
+    run.go()
+    return run
+
+
+def test_a_planted_wrong_row_is_found() -> None:
+    run = quiet_run()
+    server = run.live[0]
+    next(iter(server.domains.values())).rows[b"k0"] = b"planted"
+    with pytest.raises(checkers.RuleBroken, match="state"):
+        run.check()
+
+
+def test_a_planted_second_delivery_is_found() -> None:
+    run = quiet_run()
+    order = run.history.longest_order
+    order.append(order[3])
+    with pytest.raises(checkers.RuleBroken, match="at most once"):
+        checkers.check_at_most_once(run.history)
+
+
+def test_a_planted_stale_reply_is_found() -> None:
+    run = quiet_run()
+    operation = next(one for one in run.history.operations if one.payload.startswith(b"append"))
+    operation.reply = b"stale"
+    with pytest.raises(checkers.RuleBroken, match="linearizable"):
+        run.check()
+
+
+def test_a_planted_reordering_in_real_time_is_found() -> None:
+    run = quiet_run()
+    first, *_, last = [one for one in run.history.operations if one.replied_us >= 0]
+    first.invoked_us, first.replied_us = last.replied_us + 1, last.replied_us + 2
+    with pytest.raises(checkers.RuleBroken, match="linearizable"):
+        run.check()
+
+
+def test_a_planted_difference_of_orders_is_found() -> None:
+    run = quiet_run()
+    order = run.history.orders[0]
+    order[5], order[6] = order[6], order[5]
+    with pytest.raises(checkers.RuleBroken, match=r"order|at most once"):
+        run.check()
