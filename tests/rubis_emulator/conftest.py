@@ -6,16 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
 
+from rubis_adapter.schema import metadata
 from rubis_adapter.tiers.database_server import DatabaseServer
 from rubis_adapter.tiers.mariadb import MariaDbServer
 from rubis_adapter.tiers.postgres import PostgresServer
 from rubis_adapter.tiers.tier_process import Account
 
 
-@pytest.fixture(params=["mariadb", "postgresql"])
-def empty_database(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
-    """A running server whose database has the service's tables without rows."""
+@pytest.fixture(scope="session", params=["mariadb", "postgresql"])
+def database_server(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
+    """A running server whose database has the service's tables."""
     # Not under pytest's own directory: it is closed to the accounts that the servers run as.
     directory = Path(tempfile.mkdtemp(prefix="rubis-population-"))
     directory.chmod(0o755)
@@ -32,3 +34,13 @@ def empty_database(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
     finally:
         server.stop()
         shutil.rmtree(directory)
+
+
+@pytest.fixture
+def empty_database(database_server: DatabaseServer) -> DatabaseServer:
+    """The server with all tables made anew."""
+    engine = create_engine(database_server.administrator_url())
+    metadata.drop_all(engine)
+    metadata.create_all(engine)
+    engine.dispose()
+    return database_server

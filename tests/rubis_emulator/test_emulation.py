@@ -26,7 +26,7 @@ from tests.rubis_emulator.small_site import Answer, SeenRequest, SmallSite, http
 
 
 def settings_for(*sites: SmallSite, **changes: Any) -> EmulatorSettings:
-    values = {
+    values: dict[str, Any] = {
         "addresses": tuple(site.address for site in sites),
         "clients": 30,
         "think_time_scale": 0.002,
@@ -209,7 +209,7 @@ def test_a_cancelled_emulation_closes_its_connections() -> None:
     ],
 )
 def test_settings_out_of_range_are_refused(changes: dict[str, Any]) -> None:
-    values = {"addresses": (("localhost", 80),), "clients": 1} | changes
+    values: dict[str, Any] = {"addresses": (("localhost", 80),), "clients": 1} | changes
     with pytest.raises(InvalidSettings, match=str(next(iter(changes))).rstrip("es").removesuffix("_s")):
         EmulatorSettings(**values)
 

@@ -96,8 +96,8 @@ def test_files_read_by_the_server_create_and_fill_the_tables(
 ) -> None:
     """The way of an image's build: the server sees the files under a path of its own."""
     metadata.drop_all(engine)
-    directory = Path(str(engine.url.query.get("unix_socket", engine.url.query.get("host")))).parents[0]
-    directory = directory.parent / "files" if directory.name == "run" else directory / "files"
+    run_directory = Path(str(engine.url.query.get("host") or engine.url.query["unix_socket"]))
+    directory = next(path for path in run_directory.parents if (path / "data").is_dir()) / "files"
     seen = directory.with_name("seen")
     directory.mkdir()
     seen.symlink_to(directory)
