@@ -299,7 +299,7 @@ class LibvirtHypervisor:
             self._report(DomainEvent(record.domain_id, state, reason, monotonic_s))
 
     def _on_process_end(self, record: MachineRecord, life: MachineLife, end: ProcessEnd) -> None:
-        if end.usage is not None and record.life is life:
+        if end.usage is not None and record.life in (life, None):
             record.usage = end.usage
         self._end_life(record, life, end.reason)
 

@@ -16,7 +16,6 @@ from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanag
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from replica_manager.hypervisor.acceleration import AccelerationChooser
 from replica_manager.hypervisor.domain_process import find_process
 from replica_manager.hypervisor.domain_xml import DomainType
 from replica_manager.hypervisor.hypervisor import DomainEvent, DomainObservation, DomainSpec, DomainState, Hypervisor
@@ -191,14 +190,14 @@ async def libvirt_test_driver() -> AsyncIterator[Bench]:
 @asynccontextmanager
 async def embedded_qemu() -> AsyncIterator[Bench]:
     """QEMU by libvirt's embedded driver."""
-    async with _machines(embedded_options(), _qemu_type) as bench:
+    async with _machines(embedded_options(), translated) as bench:
         yield bench
 
 
 @asynccontextmanager
 async def libvirtd_qemu() -> AsyncIterator[Bench]:
     """QEMU by a libvirtd of our own, over its socket."""
-    async with _machines(LibvirtOptions(uri=_libvirtd_uri(), name_prefix=NAME_PREFIX), _qemu_type) as bench:
+    async with _machines(LibvirtOptions(uri=_libvirtd_uri(), name_prefix=NAME_PREFIX), translated) as bench:
         yield bench
 
 
@@ -273,10 +272,6 @@ async def _test_type(_kernel: Path) -> DomainType:
     return "test"
 
 
-async def _qemu_type(kernel: Path) -> DomainType:
-    return await _chooser().choose(kernel)
-
-
-@functools.cache
-def _chooser() -> AccelerationChooser:
-    return AccelerationChooser("tcg", _process_directory() / "acceleration.json")
+async def translated(_kernel: Path) -> DomainType:
+    """Choose QEMU's own translation, which runs everywhere."""
+    return "qemu"
