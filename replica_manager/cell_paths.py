@@ -51,6 +51,10 @@ class CellPaths:
         """Return the file with the server's named events, one JSON document per line."""
         return self.state_dir / "log" / f"events-{server}.jsonl"
 
+    def witness_event_file(self, witness: int) -> Path:
+        """Return the file with the witness's named events."""
+        return self.state_dir / "log" / f"witness-events-{witness}.jsonl"
+
     @property
     def keys(self) -> Path:
         """The directory of the cell's keys and certificates; mode 0700."""

@@ -11,9 +11,9 @@ import msgspec
 from msgspec import Meta
 
 CellName = Annotated[
-    str, Meta(pattern=r"^[a-z][a-z0-9-]{0,23}$", description="at most 24 of a-z, 0-9, - after a letter")
+    str, Meta(pattern=r"^[a-z]([a-z0-9-]{0,22}[a-z0-9])?$", description="at most 24 of a-z, 0-9, inner -")
 ]
-"""Part of paths and certificate names."""
+"""Part of paths, certificate names and names of network namespaces."""
 Faults = Annotated[int, Meta(ge=1, le=16)]
 """A cell tolerates at least one fault; every server keeps a connection to every other one."""
 MemberId = Annotated[int, Meta(ge=0, le=255)]

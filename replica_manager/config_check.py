@@ -11,7 +11,7 @@ from pathlib import Path
 from replica_manager.config import Config
 from replica_manager.config_decode import decode
 from replica_manager.config_defaults import complete
-from replica_manager.config_environment import ImageKnown, check_environment
+from replica_manager.config_environment import ImageProblem, check_environment
 from replica_manager.config_findings import ConfigError, Finding, Report
 from replica_manager.config_member_rules import check_members
 from replica_manager.config_positions import find_positions
@@ -33,16 +33,16 @@ def load(path: Path) -> Config:
     return config
 
 
-def check(path: Path, image_known: ImageKnown | None = None) -> list[Finding]:
+def check(path: Path, image_problem: ImageProblem | None = None) -> list[Finding]:
     """Return everything that is wrong or doubtful with the file `path` on this machine, in the order of its lines.
 
     Args:
         path: the file.
-        image_known: says whether an image directory holds an image; `None`: images are not looked for.
+        image_problem: says why an image cannot be used; `None`: images are not looked for.
     """
     config, report = _examine(path)
     if not report.findings or report.positions:
-        check_environment(config, report, image_known)
+        check_environment(config, report, image_problem)
     return report.in_file_order()
 
 

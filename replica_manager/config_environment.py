@@ -9,36 +9,39 @@ from replica_manager.config import Config
 from replica_manager.config_findings import Report
 from replica_manager.config_positions import KeyPath
 
-ImageKnown = Callable[[Path, str], bool]
-"""Image directory and name (newest) or `name-digest` → it is there."""
+ImageProblem = Callable[[Path, str, bool], tuple[str, str] | None]
+"""Image directory, name (newest) or `name-digest`, and whether planted faults are allowed → why the image cannot be
+used and what to do about it; `None`: it can."""
 
 
-def check_environment(config: Config, report: Report, image_known: ImageKnown | None) -> None:
+def check_environment(config: Config, report: Report, image_problem: ImageProblem | None) -> None:
     """Report what the complete configuration `config` lacks on this machine.
 
     Args:
         config: complete configuration.
         report: where findings go.
-        image_known: the image catalog; `None`: images are not looked for.
+        image_problem: the image catalog; `None`: images are not looked for.
     """
-    if image_known is not None:
-        _check_images(config, report, image_known)
+    if image_problem is not None:
+        _check_images(config, report, image_problem)
     _check_disks(config, report)
     _check_privileges(config, report)
 
 
-def _check_images(config: Config, report: Report, image_known: ImageKnown) -> None:
+def _check_images(config: Config, report: Report, image_problem: ImageProblem) -> None:
     if config.hypervisor.driver != "libvirt":
         return
     directory = Path(config.hypervisor.image_dir)
-    missing: dict[str, KeyPath] = {}
+    seen: set[str] = set()
     for index, server in enumerate(config.server):
-        if _is_here(config, server.host) and server.image and not image_known(directory, server.image):
+        if not server.image or server.image in seen or not _is_here(config, server.host):
+            continue
+        seen.add(server.image)
+        problem = image_problem(directory, server.image, config.fault_injection)
+        if problem is not None:
             own: KeyPath = ("server", index, "image")
-            missing.setdefault(server.image, own if report.is_given(own) else ("service", "image"))
-    for image, path in missing.items():
-        hint = f"build it with `spare image build {image}`"
-        report.error(path, f"there is no image `{image}` in {directory}", hint, uses=(("hypervisor", "driver"),))
+            path = own if report.is_given(own) else ("service", "image")
+            report.error(path, *problem, uses=(("hypervisor", "driver"),))
 
 
 def _check_disks(config: Config, report: Report) -> None:

@@ -38,7 +38,7 @@ def findings_of(directory: Path, text: str, *, images: tuple[str, ...] = ("key-v
     """Check `text` on a machine that has `images`."""
     path = directory / "spare.toml"
     path.write_text(text)
-    return check(path, lambda _directory, image: image in images)
+    return check(path, lambda _directory, image, _: None if image in images else (f"no image `{image}`", "build it"))
 
 
 def errors_of(directory: Path, text: str) -> list[tuple[int, str]]:
@@ -51,7 +51,7 @@ def test_smallest_file_describes_a_whole_one_machine_cell(tmp_path: Path) -> Non
     path = tmp_path / "spare.toml"
     path.write_text(SMALLEST)
     config = load(path)
-    assert [finding for finding in check(path, lambda *_: True) if finding.severity == "error"] == []
+    assert [finding for finding in check(path, lambda *_: None) if finding.severity == "error"] == []
     assert [server.id for server in config.server] == [0, 1]
     assert [witness.id for witness in config.witness] == [0]
     assert config.cell.witnesses == 1
@@ -170,7 +170,7 @@ def with_cell(extra: str) -> str:
         (SMALLEST + "[[server]]\n[[server]]\nid = 1\n", (5, "server[0].id"), "`id` is missing"),
         ('[cell]\nname = "x"\n', (1, "service"), "section [service] is missing"),
         (SMALLEST.replace('image = "key-value"', ""), (3, "service.image"), "no image"),
-        (SMALLEST.replace("key-value", "other"), (4, "service.image"), "there is no image `other`"),
+        (SMALLEST.replace("key-value", "other"), (4, "service.image"), "no image `other`"),
         (with_cell('runtime_dir = "/tmp/' + "x" * 60 + '"'), (3, "cell.runtime_dir"), "may have at most 107 bytes"),
         (with_cell('runtime_dir = "var/cell"'), (3, "cell.runtime_dir"), "same directory as state_dir"),
         (

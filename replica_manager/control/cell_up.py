@@ -1,0 +1,179 @@
+"""Starts a one-machine cell: keys, networks, one detached process per member; waits until it serves."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from replica_manager.cell_paths import CellPaths, MemberKind
+from replica_manager.config import Config
+from replica_manager.control.cell_down import plan_down, take_down
+from replica_manager.control.cell_network import CellNetwork, Reporter, certificate_addresses, member_id
+from replica_manager.control.control_client import ControlClient
+from replica_manager.control.errors import ControlError, ControlTimeout, ProcessError
+from replica_manager.control.leftovers import STATE_MARK, has_leftovers
+from replica_manager.control.member_process import ending, member_command, start_member, tail_of
+from replica_manager.control.process_records import ProcessRecord, ProcessRecords
+from replica_manager.control.processes import reap
+
+POLL_S = 0.1
+ASK_TIMEOUT_S = 5.0
+START_MARGIN_S = 60.0
+"""Beside the time to boot: keys, agreement, first contact between servers."""
+
+MemberCommand = Callable[[MemberKind, int, Path], Sequence[str]]
+
+
+def is_running(config: Config) -> bool:
+    """Say whether the cell runs with all its members.
+
+    Raises:
+        ProcessError: some of them have ended.
+    """
+    records = ProcessRecords(CellPaths.of(config).processes).read()
+    return bool(records) and _all_run(records, config)
+
+
+def bring_up(
+    config: Config, network: CellNetwork, report: Reporter, command_of: MemberCommand = member_command
+) -> None:
+    """Start the cell, which does not run, and return once every server serves.
+
+    What was started is ended again if the cell does not come to serve, or at Ctrl-C.
+
+    Args:
+        config: complete configuration, checked.
+        network: where the members live.
+        report: takes progress lines.
+        command_of: the command of a member's process.
+
+    Raises:
+        ControlError: it cannot be started; with the end of the log of the member that failed.
+    """
+    paths = CellPaths.of(config)
+    _clear_leftovers(config, network, paths, report)
+    try:
+        _start(config, network, paths, report, command_of)
+    except BaseException:
+        # Ctrl-C too: a cell that half runs is worse than none.
+        report("ending what was started")
+        take_down(config, network, plan_down(config, purge=False), report)
+        raise
+
+
+def stored_config(runtime_dir: Path) -> Config | None:
+    """Return the configuration with which the cell of `runtime_dir` was started; `None` if none was."""
+    try:
+        return msgspec.json.decode((runtime_dir / "cell.json").read_bytes(), type=Config, dec_hook=_path)
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+        return None
+
+
+def _path(wanted: type, value: Any) -> Any:
+    return wanted(value)
+
+
+def _all_run(records: Sequence[ProcessRecord], config: Config) -> bool:
+    """Say whether all members run; a part of them is the operator's decision."""
+    ended = [record for record in records if not record.is_alive]
+    if ended and len(ended) < len(records):
+        names = ", ".join(record.name for record in ended)
+        hint = f"`spare cell down` ends the rest\n{tail_of(Path(ended[0].log))}"
+        raise ProcessError(f"the cell {config.cell.name} runs without {names}", hint)
+    return not ended
+
+
+def _clear_leftovers(config: Config, network: CellNetwork, paths: CellPaths, report: Reporter) -> None:
+    if has_leftovers(paths, network):
+        report("removing what a killed cell left behind")
+        take_down(config, network, plan_down(config, purge=False), report)
+
+
+def _start(config: Config, network: CellNetwork, paths: CellPaths, report: Reporter, command_of: MemberCommand) -> None:
+    _make_directories(config, paths)
+    issue_keys(config, paths.keys)
+    network.up(report)
+    members: list[tuple[MemberKind, int]] = [
+        *(("witness", witness.id) for witness in config.witness),
+        *(("server", server.id) for server in config.server),
+    ]
+    publish = {("server", server.id): server.publish for server in config.server}
+    records: list[ProcessRecord] = []
+    for kind, member in members:
+        command = command_of(kind, member, config.path)
+        records.append(start_member(paths, network, kind, member, command, publish.get((kind, member), "")))
+        report(f"{kind} {member}: process {records[-1].identity.pid}, log {records[-1].log}")
+    _wait_until_serving(config, paths, records, report)
+
+
+def _make_directories(config: Config, paths: CellPaths) -> None:
+    try:
+        for directory in (paths.state_dir, paths.runtime_dir):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (paths.state_dir / STATE_MARK).touch()
+        content = msgspec.json.encode(config, enc_hook=str)
+        (paths.runtime_dir / "cell.json").write_bytes(content)
+    except OSError as error:
+        raise ProcessError(
+            f"{error.filename} cannot be made: {error.strerror}", "see state_dir, runtime_dir"
+        ) from error
+
+
+def issue_keys(config: Config, directory: Path, *, always: bool = False) -> Sequence[str]:
+    """Give the cell its authority and every member a certificate; return the members that got a new one.
+
+    Raises:
+        KeysError: a file cannot be read or written, or belongs to another cell.
+    """
+    from replica_manager.network.keys import init, issue
+
+    init(directory, config.cell.name)
+    members: list[tuple[MemberKind, int]] = [
+        *(("server", server.id) for server in config.server),
+        *(("witness", witness.id) for witness in config.witness),
+    ]
+    issued = []
+    for kind, member in members:
+        addresses = certificate_addresses(config, kind, member)
+        if issue(directory, config.cell.name, member_id(kind, member), addresses=addresses, always=always):
+            issued.append(f"{kind}-{member}")
+    return issued
+
+
+def _wait_until_serving(config: Config, paths: CellPaths, records: Sequence[ProcessRecord], report: Reporter) -> None:
+    limit_s = config.timeouts.boot_ms / 1000 + START_MARGIN_S
+    started_s = time.monotonic()
+    shown: dict[int, str] = {}
+    while True:
+        for record in records:
+            _require_alive(record)
+        for server in config.server:
+            state = _state(paths.control_socket(server.id))
+            if state != shown.get(server.id):
+                report(f"server {server.id}: {state} after {time.monotonic() - started_s:.1f} s")
+                shown[server.id] = state
+        if all(state == "serving" for state in shown.values()):
+            return
+        if time.monotonic() - started_s > limit_s:
+            late = next(number for number, state in shown.items() if state != "serving")
+            hint = tail_of(paths.log("server", late))
+            raise ControlTimeout(f"server {late} does not serve after {limit_s:g} s: {shown[late]}", hint)
+        time.sleep(POLL_S)
+
+
+def _require_alive(record: ProcessRecord) -> None:
+    if not record.is_alive:
+        raise ProcessError(f"{record.name} ended{ending(reap(record.identity.pid))}", tail_of(Path(record.log)))
+
+
+def _state(socket: Path) -> str:
+    """Return what a server says of itself; before it listens it is `starting`."""
+    if not socket.exists():
+        return "starting"
+    try:
+        with ControlClient(socket, ASK_TIMEOUT_S) as client:
+            return str(client.call("status")["state"])
+    except (ControlError, KeyError):
+        return "starting"

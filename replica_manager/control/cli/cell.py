@@ -1,0 +1,158 @@
+"""`spare cell up|down|check`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from replica_manager.control.cli.exit_codes import ExitCode
+from replica_manager.control.cli.options import Settings, config_option, output_option, plan_options
+from replica_manager.control.cli.output import print_json, progress
+from replica_manager.control.cli.questions import confirm_plan
+
+if TYPE_CHECKING:
+    from replica_manager.config import Config
+    from replica_manager.config_findings import Finding
+
+
+@click.group()
+def cell() -> None:
+    """Start, stop and check a cell."""
+
+
+@cell.command()
+@config_option
+@output_option
+@click.pass_obj
+def check(settings: Settings, output: str) -> int:
+    """Find every mistake in the configuration, with line numbers; warnings do not fail."""
+    findings = _findings(settings.path)
+    errors = sum(finding.severity == "error" for finding in findings)
+    if output == "json":
+        fields = ("severity", "line", "path", "message", "suggestion")
+        rows = [{field: getattr(finding, field) for field in fields} for finding in findings]
+        print_json({"file": str(settings.path), "ok": errors == 0, "findings": rows})
+    else:
+        for finding in findings:
+            click.echo(finding.render(str(settings.path)))
+        click.echo(f"{settings.path}: {_summary(errors, len(findings) - errors)}", err=True)
+    return ExitCode.USAGE if errors else ExitCode.OK
+
+
+@cell.command()
+@config_option
+@click.option("--fresh", is_flag=True, help="Discard the state of an earlier run of the cell first.")
+@plan_options
+@click.pass_obj
+def up(settings: Settings, fresh: bool, yes: bool, dry_run: bool) -> int:
+    """Start all members of a one-machine cell and wait until it serves."""
+    config = _checked(settings.path)
+    _require_one_machine(config)
+    from replica_manager.control.cell_down import discard, plan_fresh
+    from replica_manager.control.cell_network import network_of
+    from replica_manager.control.cell_up import bring_up, is_running
+
+    network = network_of(config)
+    if is_running(config):
+        click.echo(f"cell {config.cell.name} already runs", err=True)
+        return ExitCode.OK
+    old_state = plan_fresh(config) if fresh else ()
+    if dry_run:
+        for line in (*(f"delete {path} with everything in it" for path in old_state), *_up_lines(config)):
+            click.echo(f"would {line}")
+        return ExitCode.OK
+    if old_state:
+        confirm_plan([f"delete {path} with everything in it" for path in old_state], yes=yes, dry_run=False)
+        discard(old_state)
+    tell = progress()
+    bring_up(config, network, tell)
+    tell(f"cell {config.cell.name} serves; clients connect to {', '.join(_client_addresses(config))}")
+    return ExitCode.OK
+
+
+@cell.command()
+@config_option
+@click.option("--purge", is_flag=True, help="Delete the durable state too: logs, disks of domains, keys.")
+@click.option(
+    "--runtime-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Stop the cell that was started with this runtime_dir, without its configuration file.",
+)
+@plan_options
+@click.pass_obj
+def down(settings: Settings, purge: bool, runtime_dir: Path | None, yes: bool, dry_run: bool) -> int:
+    """Stop a one-machine cell and remove all that it made, also after `kill -9` of everything."""
+    config = _started_config(settings, runtime_dir)
+    _require_one_machine(config)
+    from replica_manager.control.cell_down import plan_down, take_down
+    from replica_manager.control.cell_network import network_of
+
+    plan = plan_down(config, purge=purge)
+    is_question = bool(plan.members or plan.removed or dry_run)
+    if is_question and not confirm_plan(plan.lines, yes=yes, dry_run=dry_run, needs_answer=purge):
+        return ExitCode.OK
+    tell = progress()
+    take_down(config, network_of(config), plan, tell)
+    tell(f"cell {config.cell.name} is down")
+    return ExitCode.OK
+
+
+def _findings(path: Path) -> "list[Finding]":
+    from replica_manager.config_check import check as check_file
+    from replica_manager.control.cli.image_presence import image_problem
+
+    return check_file(path, image_problem)
+
+
+def _checked(path: Path) -> "Config":
+    """Return the configuration; say its warnings.
+
+    Raises:
+        ConfigError: it has mistakes, or this machine lacks something that it needs.
+    """
+    from replica_manager.config_check import load
+    from replica_manager.config_findings import ConfigError
+
+    findings = _findings(path)
+    if any(finding.severity == "error" for finding in findings):
+        raise ConfigError(str(path), findings)
+    for finding in findings:
+        click.echo(finding.render(str(path)), err=True)
+    return load(path)
+
+
+def _started_config(settings: Settings, runtime_dir: Path | None) -> "Config":
+    """Return the configuration with which the cell was started, or else the one in the file."""
+    from replica_manager.control.cell_up import stored_config
+
+    if runtime_dir is not None:
+        stored = stored_config(runtime_dir.absolute())
+        if stored is None:
+            raise click.BadParameter(f"no cell was started with {runtime_dir}", param_hint="--runtime-dir")
+        return stored
+    config = settings.load()
+    return stored_config(Path(config.cell.runtime_dir)) or config
+
+
+def _require_one_machine(config: "Config") -> None:
+    if config.cell.kind != "one-machine":
+        raise click.UsageError(
+            "the servers of this cell are hosts of their own: start each with `spare server run --id N` there"
+        )
+
+
+def _up_lines(config: "Config") -> list[str]:
+    members = [f"server {server.id}" for server in config.server] + [f"witness {one.id}" for one in config.witness]
+    networks = ["make the cell's network namespaces"] if config.cell.network == "namespaces" else []
+    return ["issue keys that are missing or due", *networks, *(f"start {member}" for member in members)]
+
+
+def _client_addresses(config: "Config") -> list[str]:
+    return [server.publish or server.public_address for server in config.server]
+
+
+def _summary(errors: int, warnings: int) -> str:
+    if not errors and not warnings:
+        return "no mistakes found"
+    parts = [(errors, "error"), (warnings, "warning")]
+    return ", ".join(f"{count} {word}{'s' if count > 1 else ''}" for count, word in parts if count)

@@ -1,0 +1,115 @@
+"""`spare events`, `spare explain`."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from replica_manager.control.cli.exit_codes import ExitCode
+from replica_manager.control.cli.options import Settings, config_option, output_option
+from replica_manager.control.cli.output import console, print_json, state_text, table, time_text
+
+if TYPE_CHECKING:
+    from replica_manager.config import Config
+
+ANSWER_TIMEOUT_S = 10.0
+
+
+@click.command()
+@config_option
+@output_option
+@click.option("-f", "--follow", is_flag=True, help="Go on with every new event until Ctrl-C.")
+@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Newest events shown.")
+@click.option("-k", "--kind", "kinds", multiple=True, help="Only this kind; may be given again.")
+@click.option("-s", "--server", "servers", type=int, multiple=True, help="Only this server; may be given again.")
+@click.pass_obj
+def events(
+    settings: Settings, output: str, follow: bool, limit: int, kinds: tuple[str, ...], servers: tuple[int, ...]
+) -> int:
+    """Show what happened on all servers, oldest first; of a server that is down, what its event file has."""
+    from replica_manager.control.event_reader import EventQuery, follow_events, read_events
+
+    config = settings.load()
+    wanted = _wanted_servers(config, servers)
+    query = EventQuery(limit, list(kinds) or None)
+    if not follow:
+        _show_events(read_events(config, wanted, query), output)
+        return ExitCode.OK
+    try:
+        for event in follow_events(config, wanted, query):
+            click.echo(json.dumps(event) if output == "json" else _event_line(event))
+    except KeyboardInterrupt:
+        pass  # that is how following ends
+    return ExitCode.OK
+
+
+@click.command()
+@click.argument("sequence", type=click.IntRange(min=1))
+@config_option
+@output_option
+@click.pass_obj
+def explain(settings: Settings, sequence: int, output: str) -> int:
+    """Show who said what about SEQUENCE: every domain's vote, and what came of it."""
+    from replica_manager.control.explanation import explain_sequence
+
+    found = explain_sequence(settings.load(), sequence, ANSWER_TIMEOUT_S)
+    if output == "json":
+        print_json(found)
+    else:
+        _show_explanation(found)
+    return ExitCode.OK
+
+
+def _wanted_servers(config: "Config", servers: tuple[int, ...]) -> list[int]:
+    known = [server.id for server in config.server]
+    for server in servers:
+        if server not in known:
+            raise click.BadParameter(f"the cell has no server {server}", param_hint="--server")
+    return sorted(set(servers)) or known
+
+
+def _show_events(found: Iterable[Mapping[str, Any]], output: str) -> None:
+    if output == "json":
+        print_json({"events": list(found)})
+        return
+    for event in found:
+        click.echo(_event_line(event))
+
+
+def _event_line(event: Mapping[str, Any]) -> str:
+    """Return an event for people; control characters of what others sent are shown, not obeyed."""
+    text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(event["text"]))
+    return f"{time_text(event['at_us'])}  s{event['server']}  {event['kind']:<24}  {text}"
+
+
+def _show_explanation(found: Mapping[str, Any]) -> None:
+    from rich.text import Text
+
+    out = console()
+    out.print(Text.assemble((f"sequence {found['sequence']}", "bold"), "  ", state_text(str(found.get("outcome")))))
+    facts = {
+        "kind": found.get("kind"),
+        "client": found.get("client"),
+        "number": found.get("number"),
+        "agreed time": time_text(found["timestamp_us"]) if found.get("timestamp_us") else None,
+        "request": f"{found['payload_bytes']} bytes" if found.get("payload_bytes") is not None else None,
+        "stable digest": found.get("stable_digest"),
+    }
+    for name, value in facts.items():
+        if value is not None:
+            out.print(Text(f"  {name:<14} {value}"))
+    rows = [
+        [
+            vote["domain"],
+            f"s{vote.get('server')}",
+            state_text(str(vote.get("verdict"))),
+            vote.get("reply_bytes"),
+            vote.get("update_bytes"),
+            vote.get("digest"),
+        ]
+        for vote in found.get("votes", ())
+    ]
+    if rows:
+        columns = ("DOMAIN", "SERVER", "VOTE", "REPLY BYTES", "UPDATE BYTES", "DIGEST")
+        out.print(table(columns, rows, right=("REPLY BYTES", "UPDATE BYTES")))
