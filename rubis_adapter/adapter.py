@@ -33,7 +33,7 @@ from rubis_adapter.update_application import (
     write_cursor,
 )
 from rubis_adapter.update_manager.channel import UpdateReceiver
-from rubis_adapter.update_manager.row_images import FORMAT, decode_images
+from rubis_adapter.update_manager.row_images import FORMAT, ImageReader
 from rubis_adapter.web_client import WebClient
 
 VERSION: Final = "1"
@@ -147,9 +147,11 @@ class RubisAdapter:
                 write_cursor(connection, NO_STATE)
             with self._engine.begin() as connection:
                 empty_tables(connection)
+            reader = ImageReader()
             for part in parts:
                 with self._engine.begin() as connection:
-                    insert_images(connection, decode_images(part))
+                    insert_images(connection, reader.feed(part))
+            reader.finish()
             with self._engine.begin() as connection:
                 write_cursor(connection, point)
         self._cursor = point

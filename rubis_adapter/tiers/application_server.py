@@ -1,14 +1,14 @@
 """The application tier: gunicorn with one worker, because requests execute one at a time."""
 
 import os
-import socket
+import signal
 import sys
 from pathlib import Path
 from typing import Final
 
 from sqlalchemy import URL
 
-from rubis_adapter.tiers.tier_process import Account, TierProcess
+from rubis_adapter.tiers.tier_process import Account, TierProcess, accepts_connections
 
 START_TIMEOUT_SECONDS: Final = 180.0
 _OPTIONS: Final = (
@@ -16,7 +16,6 @@ _OPTIONS: Final = (
     "--worker-class=sync",
     # No heartbeat: a suspended domain must not come back to a killed worker; the cell has time-outs of its own.
     "--timeout=0",
-    "--graceful-timeout=5",
     "--limit-request-line=0",
     "--no-control-socket",
     "--log-level=warning",
@@ -49,8 +48,8 @@ class ApplicationServer:
         self._process.wait_until(lambda: accepts_connections(self.socket), START_TIMEOUT_SECONDS, "takes connections")
 
     def stop(self) -> None:
-        """Stops the server."""
-        self._process.stop()
+        """Stops the server.  No request is under way then: SIGTERM would still wait for an idle worker."""
+        self._process.stop(signal.SIGQUIT)
 
     def kill(self) -> None:
         """Ends the server at once."""
@@ -75,16 +74,6 @@ class ApplicationServer:
             *_OPTIONS,
             "rubis_adapter.auction.wsgi:application",
         )
-
-
-def accepts_connections(path: Path) -> bool:
-    """Whether somebody listens on a Unix socket."""
-    try:
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.connect(str(path))
-    except OSError:
-        return False
-    return True
 
 
 def _code_root() -> Path:

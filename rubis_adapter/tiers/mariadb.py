@@ -2,13 +2,14 @@
 
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import pymysql
 from sqlalchemy import URL
 
 from rubis_adapter.tiers.database_server import APPLICATION_USER, CONNECTIONS_MAX, DATABASE, DatabaseServer
-from rubis_adapter.tiers.tier_process import find_program
+from rubis_adapter.tiers.tier_process import accepts_connections, find_program
 
 ADMINISTRATOR: Final = "root"
 PACKAGE: Final = "mariadb-server"
@@ -92,6 +93,8 @@ class MariaDbServer(DatabaseServer):
         )
 
     def _answers(self) -> bool:
+        if not accepts_connections(Path(self._socket)):  # PyMySQL leaks a socket that it cannot connect
+            return False
         try:
             pymysql.connect(unix_socket=self._socket, user=ADMINISTRATOR).close()
         except pymysql.err.OperationalError:

@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -159,6 +160,16 @@ def find_program(name: str, debian_package: str, *directories: Path) -> str:
     if found is None:
         raise MissingProgram(f"{name} is not installed; install the Debian package {debian_package}")
     return found
+
+
+def accepts_connections(path: Path) -> bool:
+    """Whether somebody listens on a Unix socket."""
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(path))
+    except OSError:
+        return False
+    return True
 
 
 def log_tail(log: Path) -> str:

@@ -7,8 +7,7 @@ from typing import Final
 from rubis_adapter.auction.application import BODY_BYTES_MAX
 from rubis_adapter.auction.presentation import SERVLETS, STATIC
 from rubis_adapter.auction.static_site import STATIC_ROOT
-from rubis_adapter.tiers.application_server import accepts_connections
-from rubis_adapter.tiers.tier_process import Account, TierProcess, find_program
+from rubis_adapter.tiers.tier_process import Account, TierProcess, accepts_connections, find_program
 
 PACKAGE: Final = "nginx-light"
 START_TIMEOUT_SECONDS: Final = 60.0
@@ -29,6 +28,7 @@ http {{
   merge_slashes off;
   max_ranges 0;
   charset utf-8;
+  charset_types text/css;
   types {{ text/html html; text/css css; image/jpeg jpg; }}
   default_type application/octet-stream;
   sendfile on;

@@ -7,6 +7,7 @@ ended, and this is all that it changed".
 """
 
 import os
+import select
 import selectors
 import socket
 import struct
@@ -25,7 +26,7 @@ CONNECTIONS_MAX: Final = 4
 
 
 class UpdateSender:
-    """The application's end.  Connects when the first update is sent."""
+    """The application's end.  Connects when the first update is sent, and again if the adapter has been restarted."""
 
     def __init__(self, path: Path) -> None:
         """`path`: the Unix socket on which the adapter listens."""
@@ -34,11 +35,18 @@ class UpdateSender:
 
     def send(self, sequence: int, update: bytes) -> None:
         """Reports the end of a request.  Raises `OSError` if the adapter is not there."""
+        self._connected().sendall(_FRAME.pack(_SEQUENCE_BYTES + len(update), sequence) + update)
+
+    def _connected(self) -> socket.socket:
+        # The adapter never sends anything: what can be read is the end of the connection.
+        if self._connection is not None and select.select([self._connection], [], [], 0)[0]:
+            self._connection.close()
+            self._connection = None
         if self._connection is None:
             connection = socket.socket(socket.AF_UNIX)
             connection.connect(str(self._path))
             self._connection = connection
-        self._connection.sendall(_FRAME.pack(_SEQUENCE_BYTES + len(update), sequence) + update)
+        return self._connection
 
 
 class UpdateReceiver:
