@@ -1,8 +1,11 @@
 """The driver of a server: everything of `MemberDriver`, and what only servers are asked."""
 
+from collections.abc import Callable
+
 from agreement.changes import Change
 from agreement.identifiers import MemberId
 from agreement.node import Node
+from agreement.storage import Write
 from replica_manager.ordering.member_driver import MemberDriver
 
 
@@ -28,6 +31,10 @@ class AgreementDriver(MemberDriver[Node]):
         """Let the node forget what a durable checkpoint up to `sequence` covers."""
         self.core.compact(sequence)
         self._touch()
+
+    def write_application(self, writes: tuple[Write, ...], on_written: Callable[[], None]) -> None:
+        """Store something of the application behind the agreement log's own writes; keys outside agreement's range."""
+        self._worker.submit_application(writes, on_written)
 
     def provide_snapshot(self, member: MemberId, sequence: int, application: bytes) -> None:
         """Answer the event `SnapshotWanted` with the application's state after `sequence`."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from agreement.storage import StableStorage, Write
 
-_Batch = tuple[tuple[Write, ...], int]
+_Batch = tuple[tuple[Write, ...], int | None, Callable[[], None] | None]
 
 
 class StorageWorker:
@@ -39,7 +39,11 @@ class StorageWorker:
 
     def submit(self, writes: tuple[Write, ...], token: int) -> None:
         """Write a batch after all earlier ones."""
-        self._waiting.put((writes, token))
+        self._waiting.put((writes, token, None))
+
+    def submit_application(self, writes: tuple[Write, ...], on_written: Callable[[], None]) -> None:
+        """Write a batch that is not agreement's, after all earlier ones; `on_written` is called in the event loop."""
+        self._waiting.put((writes, None, on_written))
 
     def close(self) -> None:
         """Write what was submitted and end the thread; the storage stays open.  Blocks for at most a few syncs."""
@@ -56,20 +60,28 @@ class StorageWorker:
 
     def _write_next(self) -> bool:
         """Write everything that waits as one batch; tell whether to go on."""
-        first = self._waiting.get()
-        if first is None:
-            return False
-        merged, token = list(first[0]), first[1]
-        is_last = False
-        while not is_last and not self._waiting.empty():
-            following = self._waiting.get()
-            if following is None:
-                is_last = True
-            else:
-                merged += following[0]
-                token = following[1]
-        started = time.perf_counter()
-        self._storage.write(merged)
-        duration_ms = (time.perf_counter() - started) * 1000.0
-        self._loop.call_soon_threadsafe(self._on_written, token, duration_ms)
+        batches, is_last = self._take_waiting()
+        if batches:
+            merged = [write for writes, _, _ in batches for write in writes]
+            started = time.perf_counter()
+            self._storage.write(merged)
+            self._loop.call_soon_threadsafe(self._report, batches, (time.perf_counter() - started) * 1000.0)
         return not is_last
+
+    def _take_waiting(self) -> tuple[list[_Batch], bool]:
+        """Wait for a batch; return it with all that wait behind it, and whether the end was asked for."""
+        batches: list[_Batch] = []
+        while not batches or not self._waiting.empty():
+            batch = self._waiting.get()
+            if batch is None:
+                return batches, True
+            batches.append(batch)
+        return batches, False
+
+    def _report(self, batches: list[_Batch], duration_ms: float) -> None:
+        tokens = [token for _, token, _ in batches if token is not None]
+        if tokens:
+            self._on_written(tokens[-1], duration_ms)
+        for _, _, on_written in batches:
+            if on_written is not None:
+                on_written()
