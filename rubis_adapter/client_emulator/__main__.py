@@ -31,7 +31,7 @@ def _address(text: str) -> tuple[str, int]:
 @click.option("--up-ramp", type=float, default=60.0, show_default=True, help="Seconds.")
 @click.option("--session", type=float, default=240.0, show_default=True, help="Seconds that are measured.")
 @click.option("--down-ramp", type=float, default=60.0, show_default=True, help="Seconds.")
-@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True, help="Take another one for a second run.")
 @click.option("--timeout", type=float, default=DEFAULT_TIMEOUT_S, show_default=True, help="Seconds per request.")
 @click.option("--images/--no-images", "loads_images", default=False, show_default=True, help="Fetch images too.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write the whole report as JSON here.")

@@ -38,7 +38,8 @@ class EmulatorSettings:
         up_ramp_s: Seconds over which the clients start, evenly spread.
         session_s: Seconds of the runtime session.
         down_ramp_s: Seconds over which the clients stop.
-        seed: Every draw of a client depends on it, on the client's number and on the pages it gets.
+        seed: Every draw of a client depends on it, on the client's number and on the pages it gets.  Nicknames of new
+            users do too: a second run against the same database needs another seed, or registrations fail.
         timeout_s: Seconds from sending a request (with connecting, if need be) to its whole reply.
         loads_images: Whether clients also fetch the images that a page names.
     """
