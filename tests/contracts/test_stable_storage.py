@@ -9,16 +9,21 @@ from hypothesis import strategies as st
 
 from agreement.storage import DeleteRange, Put, StableStorage, Write
 from replica_manager.ordering.stable_log import SqliteStableStorage
+from tests.simulation.fake_storage import FakeStableStorage
 
 Open = Callable[[], StableStorage]
 FIRST, END = b"", b"\xff" * 8
 
 
-@pytest.fixture(params=["sqlite-sync", "sqlite-async", "sqlite-none"])
+@pytest.fixture(params=["fake-synced", "fake-unsynced", "sqlite-sync", "sqlite-async", "sqlite-none"])
 def storages(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """A factory that opens the same medium again and again, closing the former handle first."""
+    kind, _, durability = request.param.partition("-")
+    if kind == "fake":
+        fake = FakeStableStorage(is_synced=durability == "synced")
+        yield lambda: fake
+        return
     opened: list[StableStorage] = []
-    durability = request.param.partition("-")[2]
 
     def open_storage() -> StableStorage:
         for storage in opened:
@@ -107,13 +112,15 @@ def test_any_batches_leave_what_a_dictionary_would_hold(
 ) -> None:
     """The model: a dictionary to which every write is applied in order."""
     storage = SqliteStableStorage(tmp_path_factory.mktemp("model") / "log.db", "none")
+    fake = FakeStableStorage()
     model: dict[bytes, bytes] = {}
     for batch in batches:
         storage.write(batch)
+        fake.write(batch)
         for write in batch:
             if isinstance(write, Put):
                 model[write.key] = write.value
             else:
                 model = {key: value for key, value in model.items() if not write.first <= key < write.end}
-    assert contents(storage) == sorted(model.items())
+    assert contents(storage) == contents(fake) == sorted(model.items())
     storage.close()
