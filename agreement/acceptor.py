@@ -49,9 +49,17 @@ class Acceptor:
                 ballot = self.promised if record.ballot is None else record.ballot
                 self.votes[slot] = Vote(ballot, record.batch, decode_batch(record.batch))
 
-    @property
-    def run(self) -> Run:
-        """The slots voted for in `run_ballot`, without a hole."""
+    def run_after(self, decided: int) -> Run:
+        """The slots voted for in `run_ballot`, without a hole, given that everything up to `decided` is decided.
+
+        A decided slot counts as voted for: every ballot can only propose the same again.  Without that a hole, left
+        by a message lost or a restart, would never close, since nobody proposes a decided slot again.
+        """
+        following = max(self._run_through, decided) + 1
+        votes, ballot = self.votes, self.run_ballot
+        while (vote := votes.get(following)) is not None and vote.ballot == ballot:
+            following += 1
+        self._run_through = following - 1
         return Run(self._run_first, self._run_through)
 
     def can_promise(self, ballot: Ballot) -> bool:
@@ -70,32 +78,22 @@ class Acceptor:
         return ballot >= self.promised
 
     def vote(self, ballot: Ballot, first: int, slot: int, raw: bytes, batch: Batch) -> None:
-        """Vote for `raw` in `slot`; the ballot's run starts at `first`.
+        """Vote for `raw` in `slot`; `first` as in `begin_run`.
 
         Invariant: a leader proposes one batch per slot and ballot, so a repeated vote changes nothing.
         """
         assert self.can_vote(ballot), f"promised {self.promised}, asked for a vote in {ballot}"
         self.promised = ballot
         self.votes[slot] = Vote(ballot, raw, batch)
-        self.extend_run(ballot, first, slot)
+        self.begin_run(ballot, first)
 
-    def extend_run(self, ballot: Ballot, first: int, slot: int) -> None:
-        """Count `slot` as voted for in `ballot`; also for a slot that is known to be decided already."""
+    def begin_run(self, ballot: Ballot, first: int) -> None:
+        """The leader of `ballot` asks for votes from `first` on."""
         if ballot != self.run_ballot:
             self.run_ballot, self._run_first, self._run_through = ballot, first, first - 1
         elif first > self._run_through + 1:
             # A witness that was not asked for a while: the slots between are none of its business.
             self._run_first, self._run_through = first, first - 1
-        if slot == self._run_through + 1:
-            self._run_through = slot
-            self._extend_over_votes(ballot)
-
-    def _extend_over_votes(self, ballot: Ballot) -> None:
-        votes = self.votes
-        following = self._run_through + 1
-        while (vote := votes.get(following)) is not None and vote.ballot == ballot:
-            self._run_through = following
-            following += 1
 
     def forget_through(self, slots: Iterable[int]) -> None:
         """Drop the votes for `slots`, which are decided and kept elsewhere."""

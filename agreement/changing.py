@@ -109,20 +109,33 @@ class Changing:
                 return
 
     def _is_justified(self, change: Change) -> bool:
+        """Whether the next configuration can go on from the first moment."""
+        match change:
+            case ServerJoined():
+                return self._is_near(change)
+            case ServerLeft(server=server, fenced=fenced):
+                # A server that could stay may leave only while all others answer: with one of them down as well, the
+                # next configuration would begin with a fault that it does not tolerate.
+                silent = self._leading.silent_servers(self._context.settings.witness_timeout_ms)
+                return fenced or not silent or MemberId.server(server) in silent
+            case WitnessReplaced():
+                return True
+
+    def _is_near(self, joined: ServerJoined) -> bool:
         """A joiner must be nearly as far as the leader; else its configuration would wait for it."""
         context = self._context
-        if not isinstance(change, ServerJoined):
-            return True
-        learner = self._learners.get(MemberId.server(change.server))
-        if learner is None or learner.incarnation != change.incarnation:
+        learner = self._learners.get(MemberId.server(joined.server))
+        if learner is None or learner.incarnation != joined.incarnation:
             return False
         lag = context.log.entries_after(learner.position)
         return lag is not None and lag <= context.settings.join_lag_entries_max
 
     @property
     def next_timer_ms(self) -> int | None:
-        """When `on_timer` has something to do."""
-        return self._asked_ms + self._context.settings.resend_ms if self._wanted else None
+        """When `on_timer` has something to do; a leader looks at each of its heartbeats."""
+        if not self._wanted or self._context.role is Role.LEADER:
+            return None
+        return self._asked_ms + self._context.settings.resend_ms
 
     def on_timer(self) -> None:
         """Declare crashes; ask the leader again."""

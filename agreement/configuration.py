@@ -56,7 +56,7 @@ class Configuration(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
     @cached_property
     def witness_ids(self) -> tuple[MemberId, ...]:
         """The witnesses that vote in this configuration: as many as servers may still fail."""
-        return tuple(MemberId.witness(number) for number, _ in self.witnesses[: len(self.servers) - 1])
+        return tuple(MemberId.witness(number) for number, _ in self.voting_witnesses())
 
     @cached_property
     def known_witness_ids(self) -> tuple[MemberId, ...]:
@@ -67,8 +67,11 @@ class Configuration(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
     def incarnations(self) -> Mapping[MemberId, int]:
         """The incarnation with which each voting member is named."""
         servers = {MemberId.server(number): incarnation for number, incarnation in self.servers}
-        voting = self.witnesses[: len(self.servers) - 1]
-        return servers | {MemberId.witness(number): incarnation for number, incarnation in voting}
+        return servers | {MemberId.witness(number): incarnation for number, incarnation in self.voting_witnesses()}
+
+    def voting_witnesses(self) -> tuple[Seat, ...]:
+        """As many as servers may still fail; more would make two quorums that do not meet."""
+        return self.witnesses[: len(self.servers) - 1]
 
     @cached_property
     def rule(self) -> QuorumRule:
@@ -127,7 +130,7 @@ class Configuration(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
                 servers[server] = incarnation
             case WitnessReplaced(witness=witness, incarnation=incarnation):
                 witnesses[witness] = incarnation
-        return Configuration(
+        return type(self)(
             self.number + 1,
             tuple(sorted(servers.items())),
             tuple(sorted(witnesses.items())),

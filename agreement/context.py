@@ -5,7 +5,6 @@ its own state and what is here, and `node` passes every input to the one that is
 """
 
 import random
-from collections.abc import Callable
 from enum import Enum
 
 from agreement.acceptor import Acceptor
@@ -15,7 +14,6 @@ from agreement.log import Log
 from agreement.messages import Message
 from agreement.output import Outbox
 from agreement.proposer import Campaign, Proposer
-from agreement.quorum import QuorumRule
 from agreement.records import StoredConfiguration
 from agreement.settings import AgreementSettings
 from agreement.tally import Tally
@@ -44,7 +42,6 @@ class Context:
         log: Log,
         rng: random.Random,
         now_ms: int,
-        rule_of: Callable[[Configuration], QuorumRule],
     ) -> None:
         self.identity = identity
         self.own: MemberId = identity.member
@@ -74,7 +71,6 @@ class Context:
         """The highest decided slot that a record written so far tells of."""
         self.stored: dict[int, StoredConfiguration] = {}
         """What was found in the storage about configurations that are not reached yet."""
-        self._rule_of = rule_of
         self.enter(log.state.configuration)
 
     def enter(self, configuration: Configuration, stored: StoredConfiguration | None = None) -> None:
@@ -91,7 +87,7 @@ class Context:
 
     def set_rule(self) -> None:
         """Recompute the quorum rule, after `configuration` or `fenced` changed."""
-        rule = self._rule_of(self.configuration)
+        rule = self.configuration.rule
         self.rule = rule.without(self.fenced) if self.fenced and not self.configuration.witnesses else rule
 
     @property

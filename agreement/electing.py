@@ -223,21 +223,22 @@ class Electing:
     def _ask_again(self, campaign: Campaign) -> None:
         context = self._context
         silent = [member for member in context.rule.members if member not in campaign.promised]
-        ask_witnesses = any(self._is_missed(member) for member in silent if member.is_server)
+        ask_witnesses = any(self._is_missed(member, campaign) for member in silent if member.is_server)
         for member in sorted(silent):
             if member.is_server or ask_witnesses:
                 context.outbox.send_when_durable(member, self._prepare())
 
-    def _is_missed(self, server: MemberId) -> bool:
+    def _is_missed(self, server: MemberId, campaign: Campaign) -> bool:
         """Whether witnesses stand in for `server`: it is silent, and not only slower to start than we are."""
         context = self._context
         heard_ms = self._last_heard_ms.get(server)
         if heard_ms is None:
             return context.now_ms - context.started_ms >= context.settings.startup_grace_ms
-        return context.now_ms - heard_ms >= context.settings.witness_timeout_ms
+        # It may speak and still not answer this: its storage may hang.
+        return context.now_ms - min(heard_ms, campaign.started_ms) >= context.settings.witness_timeout_ms
 
     def note_heard(self, sender: MemberId) -> None:
-        """`sender` has said something."""
+        """`sender`, as a member of the present configuration, has said something."""
         self._last_heard_ms[sender] = self._context.now_ms
 
     def after_pause(self) -> None:

@@ -134,7 +134,7 @@ class Learning:
         if member.is_server and member != context.own:
             self._known_from = member
         wait_ms = 0 if is_urgent else context.settings.heartbeat_ms
-        if self._ask_ms is None or (is_urgent and self._asked_count == 0):
+        if self._ask_ms is None or (is_urgent and not self._asked_count):
             self._ask_ms = context.now_ms + wait_ms
 
     @property
@@ -163,15 +163,17 @@ class Learning:
         if self._ask_ms is None or context.now_ms < self._ask_ms:
             return
         self._ask_ms = None
-        self._asked_count += 1
         if self.is_behind or not context.is_member:
+            self._asked_count += 1
             self._ask(self._whom_to_ask())
+        else:
+            self._asked_count = 0
 
     def _whom_to_ask(self) -> MemberId | None:
-        """Who is known to be ahead; after two questions without an answer anybody."""
+        """Who is known to be ahead; now and then, if that does not help, anybody."""
         context = self._context
         others = [member for member in context.cell.server_ids if member != context.own]
-        if self._known_from is not None and self._asked_count <= 2:
+        if self._known_from is not None and self._asked_count % 4 != 3:
             return self._known_from
         return context.rng.choice(others) if others else None
 
@@ -186,14 +188,18 @@ class Learning:
     def on_log_part(self, sender: MemberId, part: LogPart) -> None:
         """Decided batches arrived."""
         context = self._context
-        self._asked_count = 0
         self._ask_ms = None
+        before = context.log.state.position
         if part.configuration == context.number:
             self._take_batches(part)
+        if context.log.state.position > before:
+            self._asked_count = 0
         if not part.is_last:
             self._ask(sender)
         elif self.is_behind or not context.is_member:
             self._ask_ms = context.now_ms + context.settings.heartbeat_ms
+            if not context.is_member:
+                self._known_from = part.leader if part.leader != context.own else None
 
     def _take_batches(self, part: LogPart) -> None:
         context = self._context

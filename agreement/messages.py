@@ -12,7 +12,7 @@ import msgspec
 from agreement.changes import Batch, Change, Entry, ServerJoined, ServerLeft, WitnessReplaced
 from agreement.configuration import Configuration
 from agreement.errors import MalformedMessage
-from agreement.identifiers import Ballot
+from agreement.identifiers import Ballot, MemberId
 
 __all__ = [
     "Accept",
@@ -109,7 +109,7 @@ class Accept(_Message, frozen=True, tag=3):
 
 
 class Accepted(_Message, frozen=True, tag=4):
-    """Phase 2b: durable votes for the slots `first … through` in `ballot`.
+    """Phase 2b: each of the slots `first … through` has the sender's durable vote in `ballot`, or is decided anyway.
 
     Servers tell it to all servers, so that each learns by itself what is decided; witnesses tell the leader.
     """
@@ -163,7 +163,7 @@ class HeartbeatAck(_Message, frozen=True, tag=10):
     beat: int
     first: int
     through: int
-    """Durable votes in `ballot`, as in `Accepted`: repeats what may have been lost; `first > through` for none."""
+    """As in `Accepted`: repeats what may have been lost."""
     decided_durable: int
     """Highest slot of this configuration up to which the sender would know everything decided after a restart."""
     configuration_durable: int
@@ -184,6 +184,8 @@ class LogPart(_Message, frozen=True, tag=12):
     batches: tuple[bytes, ...]
     is_last: bool
     """Whether the sender has nothing further at present."""
+    leader: MemberId | None
+    """Whom the sender follows: a learner had best ask there, so that the leader knows how far it is."""
 
 
 class SnapshotPart(_Message, frozen=True, tag=13):

@@ -16,18 +16,16 @@ from agreement.identifiers import Identity, MemberId
 from agreement.log import Log, LogState
 from agreement.messages import Message
 from agreement.output import Output
-from agreement.quorum import QuorumRule
 from agreement.routing import Router
 from agreement.settings import AgreementSettings
 
 
-def quorum_rule(configuration: Configuration) -> QuorumRule:
-    """The only rule there is; an argument of `Node` so that a test can plant a wrong one."""
-    return configuration.rule
-
-
 class Node:
     """One server; see `born`, `recovered` and `amnesiac` for how to make one."""
+
+    configuration_type: type[Configuration] = Configuration
+    router_type: type[Router] = Router
+    """Replaced only by tests that plant a mistake and look whether it is found."""
 
     def __init__(
         self,
@@ -41,7 +39,6 @@ class Node:
         *,
         start: Start,
         vouched: Iterable[int] = (),
-        rule_of: Callable[[Configuration], QuorumRule] = quorum_rule,
     ) -> None:
         """Start a server.
 
@@ -57,19 +54,18 @@ class Node:
             start: how this server comes to its memory.
             vouched: servers for which the operator vouches that they have stopped for ever; only for the restart of a
                 cell without witnesses.
-            rule_of: the quorum rule.
 
         Raises:
             AmnesiaError: `storage_content` does not fit `identity` and `start`.
         """
         assert identity.member.is_server, f"{identity} is no server: use Witness"
-        cell = Configuration.first(members)
+        cell = self.configuration_type.first(members)
         stored = check_memory(identity, cell, storage_content, start)
         base = LogState(cell, 0, 0, {}) if stored.base is None else LogState.of_record(stored.base)
         log = Log(base, settings.history_bytes_max)
-        self._context = context = Context(identity, settings, cell, log, rng, now_ms, rule_of)
+        self._context = context = Context(identity, settings, cell, log, rng, now_ms)
         life = begin_life(context.outbox, identity, stored, start)
-        self._router = Router(
+        self._router = self.router_type(
             context, admit, stored, life, frozenset(MemberId.server(number) for number in vouched), start
         )
         self._router.settle()

@@ -32,7 +32,8 @@ class Origin:
         self._bytes = 0
         self._forwarded = 0
         """How many of `_entries`, from the oldest, the leader of `_forwarded_in` was sent."""
-        self._forwarded_in: Ballot | None = None
+        self._forwarded_in: tuple[int, Ballot | None] = (0, None)
+        """Configuration and ballot of that leader."""
         self._moved_ms = context.now_ms
         """When an own entry was last forwarded for the first time or delivered."""
 
@@ -84,8 +85,9 @@ class Origin:
     def flush(self) -> None:
         """Hand new entries to the leader; to another leader, or to one that began anew, all of them."""
         context = self._context
-        if context.leader_ballot != self._forwarded_in:
-            self._forwarded_in = context.leader_ballot
+        leadership = (context.number, context.leader_ballot)
+        if leadership != self._forwarded_in:
+            self._forwarded_in = leadership
             self._forwarded = 0
         if self._forwarded >= len(self._entries) or not context.outbox.is_durable(self._life_token):
             return

@@ -59,6 +59,9 @@ LogMessage = (
 class Router:
     """The parts of one server, and the ways between them."""
 
+    electing_type: type[Electing] = Electing
+    """Replaced only by tests that plant a mistake."""
+
     def __init__(
         self,
         context: Context,
@@ -72,7 +75,7 @@ class Router:
         self._vouched = vouched
         self._voting = Voting(context, self._clings_to_leader)
         self._leading = Leading(context, self._voting, admit)
-        self._electing = Electing(context, self._leading)
+        self._electing = self.electing_type(context, self._leading)
         self._learning = Learning(context, self)
         self.giving = Giving(context)
         self._taking = Taking(context, self._on_snapshot, self._learning.postpone)
@@ -93,7 +96,6 @@ class Router:
 
     def receive(self, sender: MemberId, message: Message) -> None:
         """A message arrived."""
-        self._electing.note_heard(sender)
         self._dispatch(sender, message)
         self.settle()
 
@@ -183,6 +185,7 @@ class Router:
         elif isinstance(message, ForwardChange):
             self.changing.on_forward(message)
         elif self._may_speak(sender, message.incarnation):
+            self._electing.note_heard(sender)
             self._on_log_message(sender, message)
 
     def _may_speak(self, sender: MemberId, incarnation: int) -> bool:
@@ -281,7 +284,8 @@ class Router:
         self.giving.forget(sender)
         following = (message.configuration, message.slot + len(batches))
         is_last = following >= context.log.state.position
-        part = LogPart(message.configuration, context.identity.incarnation, message.slot, tuple(batches), is_last)
+        incarnation, first_slot, leader = context.identity.incarnation, message.slot, context.leader
+        part = LogPart(message.configuration, incarnation, first_slot, tuple(batches), is_last, leader)
         context.outbox.send(sender, part)
 
     def _on_starting(self, sender: MemberId, message: Starting) -> None:

@@ -57,6 +57,8 @@ class AgreementSettings:
             raise ValueError(f"crash_timeout_ms is {self.crash_timeout_ms}, below 2000: a pause is no crash")
         if not 2 * self.heartbeat_ms <= self.election_timeout_min_ms <= self.election_timeout_max_ms:
             raise ValueError("2 * heartbeat_ms <= election_timeout_min_ms <= election_timeout_max_ms does not hold")
+        if self.witness_timeout_ms >= self.election_timeout_min_ms:
+            raise ValueError("witness_timeout_ms must be below election_timeout_min_ms: a campaign asks witnesses too")
         if max(self.entry_bytes_max, self.batch_bytes_max, self.part_bytes_max) > 1000 * 1024:
             raise ValueError("entries, batches and parts above 1000 KiB do not fit into a message of 1 MiB")
         if self.election_timeout_max_ms > self.election_timeout_ceiling_ms or self.slots_in_flight_max < 1:

@@ -76,7 +76,7 @@ class Voting:
         decided = context.log.decided
         if accept.slot <= decided:
             # Known to be decided, so this is the same batch again; the leader must hear that it has our vote.
-            acceptor.extend_run(accept.ballot, accept.first, accept.slot)
+            acceptor.begin_run(accept.ballot, accept.first)
         elif accept.slot > decided + context.settings.votes_ahead_max:
             self._report_limit(accept.slot, decided)
         elif (vote := acceptor.votes.get(accept.slot)) is None or vote.ballot != accept.ballot:
@@ -107,7 +107,8 @@ class Voting:
         if heartbeat.ballot < acceptor.promised:
             self._refuse(sender, heartbeat)
             return False
-        run = acceptor.run if acceptor.run_ballot == heartbeat.ballot else Run(0, -1)
+        decided = context.log.decided
+        run = acceptor.run_after(decided) if acceptor.run_ballot == heartbeat.ballot else Run(0, decided)
         ack = HeartbeatAck(
             context.number,
             context.identity.incarnation,
@@ -128,7 +129,7 @@ class Voting:
         self._has_new_votes = False
         context = self._context
         acceptor = context.acceptor
-        run = acceptor.run
+        run = acceptor.run_after(context.log.decided)
         accepted = Accepted(context.number, context.identity.incarnation, acceptor.run_ballot, run.first, run.through)
         for server in context.configuration.server_ids:
             context.outbox.send_when_durable(server, accepted)

@@ -230,11 +230,11 @@ class Witness:
         memory.leader, memory.leader_heard_ms = sender, self._now_ms
         self._forget_through(number, memory, accept.released)
         if accept.slot <= memory.floor:
-            acceptor.extend_run(accept.ballot, accept.first, accept.slot)
+            acceptor.begin_run(accept.ballot, accept.first)
         else:
             acceptor.vote(accept.ballot, accept.first, accept.slot, accept.batch, batch)
             self._outbox.write(put_slot(number, accept.slot, accept.ballot, memory.floor, accept.batch))
-        run = acceptor.run
+        run = acceptor.run_after(memory.floor)
         accepted = Accepted(number, self._identity.incarnation, accept.ballot, run.first, run.through)
         self._outbox.send_when_durable(sender, accepted)
 
