@@ -6,6 +6,8 @@ Source: libvirt, "QEMU driver", section "Embedded driver"; prctl(2).
 import ctypes
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -56,6 +58,21 @@ def keep_capabilities(root: Path, capabilities_cache: Path) -> None:
     Asking QEMU takes 1.7 s with our reaping, 8 s without, and two cores.
     """
     _copy_new(root / _CAPABILITIES, capabilities_cache)
+
+
+@contextmanager
+def on_one_processor() -> Iterator[None]:
+    """Keep the calling thread on one processor.
+
+    libvirt throws what it knows of QEMU away when the processor's identification has changed ("host cpuid changed"),
+    and that holds the number of the processor on which the embedded driver happened to be opened.
+    """
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def adopt_orphans() -> None:

@@ -19,6 +19,7 @@ os.environ.setdefault("LIBVIRT_LOG_OUTPUTS", "4:file:/dev/null")
 
 import libvirt
 
+from replica_manager.hypervisor.embedded_root import on_one_processor
 from replica_manager.hypervisor.hypervisor import DomainState, HypervisorError, HypervisorUnavailable
 
 LifecycleCallback = Callable[[str, str, DomainState, str], None]
@@ -232,7 +233,8 @@ def _open(uri: str) -> "libvirt.virConnect":
     if not uri.startswith(EMBEDDED_URI):
         return libvirt.open(uri)
     if _embedded_connection is None or _embedded_connection.getURI() != uri:
-        _embedded_connection = libvirt.open(uri)
+        with on_one_processor():
+            _embedded_connection = libvirt.open(uri)
     return _embedded_connection
 
 

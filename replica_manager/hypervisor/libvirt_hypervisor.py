@@ -307,6 +307,7 @@ class LibvirtHypervisor:
         life.ended.set()
         if record.life is not life:
             return
+        look_at_process(record, life)  # the process may live on for a moment after its guest
         record.life = None
         words = "destroyed" if life.is_ending else reason
         self._report(DomainEvent(record.domain_id, DomainState.STOPPED, words, time.monotonic()))
