@@ -35,9 +35,13 @@ ASYNC_SYNC_INTERVAL_S = 0.010
 """`durability = "async"`: at most this much acknowledged work is lost in a power cut."""
 PUTS_PER_STATEMENT_MAX = 128
 """SQLite allows 32,766 parameters; longer statements than this gain nothing and each length is compiled once."""
-CHECKPOINT_PAGES = 4096
-"""Pages (16 MiB) in the write-ahead log before SQLite copies them into the database file, inside a commit."""
+CHECKPOINT_PAGES = 1024
+"""Pages in the write-ahead log before SQLite copies them into the database file, inside a commit.  Measured: four times
+as many make that commit longer and the others no cheaper."""
+PAGE_BYTES = 4096
 STATEMENT_CACHE_SIZE = PUTS_PER_STATEMENT_MAX + 32
+_FILLER_KEY = b"\xff" * 16
+"""Never in the table after `_preallocate`, unless a crash hits it; removed at the next start."""
 SCAN_ROWS = 256
 """Rows fetched at once by `scan`: values may be large, the log larger than memory."""
 
@@ -253,6 +257,7 @@ def _connect(path: Path, durability: Durability) -> sa.Connection:
     for pragma in (
         # First of all: it decides that the index of the write-ahead log lives in memory and keeps others out.
         "locking_mode = EXCLUSIVE",
+        f"page_size = {PAGE_BYTES}",
         "journal_mode = WAL",
         f"synchronous = {_SYNCHRONOUS[durability]}",
         f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
@@ -265,7 +270,22 @@ def _connect(path: Path, durability: Durability) -> sa.Connection:
         engine.dispose()
         raise StorageError(f"agreement log {path} is damaged: {finding}; start this member with an empty log")
     _METADATA.create_all(connection)
+    if durability == "sync":
+        _preallocate(connection)
     return connection
+
+
+def _preallocate(connection: sa.Connection) -> None:
+    """Let the write-ahead log reach its full size now: 4 MiB, some ten milliseconds.
+
+    From then on commits overwrite it from its beginning, and a sync need not make the file system write down a new file
+    size: measured 0.21 ms instead of 0.35 ms.
+    """
+    filler = sa.insert(_RECORD).prefix_with("OR REPLACE")
+    size = CHECKPOINT_PAGES * PAGE_BYTES
+    connection.execute(filler.values(key=_FILLER_KEY, value=sa.func.zeroblob(size)))
+    connection.execute(sa.delete(_RECORD).where(_RECORD.c.key == _FILLER_KEY))
+    connection.exec_driver_sql("PRAGMA wal_checkpoint(RESTART)")
 
 
 def _compiled(statement: sa.sql.ClauseElement) -> str:

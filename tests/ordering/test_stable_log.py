@@ -10,7 +10,7 @@ import pytest
 
 from agreement.errors import StorageError
 from agreement.storage import Put
-from replica_manager.ordering.stable_log import SqliteStableStorage
+from replica_manager.ordering.stable_log import CHECKPOINT_PAGES, PAGE_BYTES, SqliteStableStorage
 
 WRITER = """
 import resource, sys
@@ -93,6 +93,19 @@ def test_a_killed_writer_keeps_every_acknowledged_batch_whole(tmp_path: Path) ->
     assert kept[: len(acknowledged)] == acknowledged
     # The second put of a batch is there exactly when the first one is.
     assert list(storage.scan(b"z", b"{")) == [(b"z", kept[-1].to_bytes(4, "big"))]
+    storage.close()
+
+
+def test_the_write_ahead_log_has_its_full_size_from_the_start_and_keeps_it(tmp_path: Path) -> None:
+    """A commit that makes the file longer takes half as long again: the file system writes down the new size."""
+    storage = SqliteStableStorage(tmp_path / "log.db")
+    log = tmp_path / "log.db-wal"
+    size = log.stat().st_size
+    assert size >= CHECKPOINT_PAGES * PAGE_BYTES
+    assert list(storage.scan(b"", b"\xff" * 32)) == []
+    for number in range(CHECKPOINT_PAGES):
+        storage.write([Put(number.to_bytes(4, "big"), b"v" * 200)])
+    assert log.stat().st_size == size
     storage.close()
 
 
