@@ -69,6 +69,7 @@ class RubisAdapter:
           request_timeout_seconds: longest execution of one request.
         """
         self._engine = engine
+        self._is_closed = False
         self._selector = selectors.DefaultSelector()
         self._receiver = UpdateReceiver(update_socket, self._selector, web_account.user_id, web_account.group_id)
         self._web = WebClient(web_socket, self._selector, self._receiver, request_timeout_seconds)
@@ -76,7 +77,10 @@ class RubisAdapter:
             self._cursor = read_cursor(connection)
 
     def close(self) -> None:
-        """Closes all connections."""
+        """Closes all connections; nothing happens if it is closed already."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self._web.close()
         self._receiver.close()
         self._selector.close()

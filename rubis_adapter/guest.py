@@ -35,27 +35,34 @@ class ReplicaOfRubis:
         return self._adapter
 
     def start(self) -> None:
-        """Starts the tiers, then the adapter.  Raises `ProcessFailed`, `MissingProgram`."""
+        """Starts the tiers, then opens the adapter.  Raises `ProcessFailed`, `MissingProgram`."""
         self.processes.start()
+        self.open_adapter()
+
+    def open_adapter(self) -> RubisAdapter:
+        """Opens an adapter over running tiers; one that is open is closed before."""
+        self.close_adapter()
         account = self.processes.web_account
         account.own_directory(self._update_socket.parent)
         engine = open_engine(self.processes.database.administrator_url())
         self._adapter = RubisAdapter(engine, self.processes.web.socket, self._update_socket, account)
+        return self._adapter
+
+    def close_adapter(self) -> None:
+        """Closes the adapter and leaves the tiers running."""
+        if self._adapter is not None:
+            self._adapter.close()
+            self._adapter = None
 
     def stop(self) -> None:
         """Stops everything in order."""
-        self._close_adapter()
+        self.close_adapter()
         self.processes.stop()
 
     def kill(self) -> None:
         """Ends all tiers at once."""
-        self._close_adapter()
+        self.close_adapter()
         self.processes.kill()
-
-    def _close_adapter(self) -> None:
-        if self._adapter is not None:
-            self._adapter.close()
-            self._adapter = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

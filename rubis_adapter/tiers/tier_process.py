@@ -1,5 +1,6 @@
 """One process of a tier: started as some account, watched until it is ready, stopped or killed, its log at hand."""
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -141,10 +142,38 @@ class TierProcess:
             self.kill()
 
     def kill(self) -> None:
-        """Ends the process and its children at once."""
-        if self._process is not None and self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        """Ends the process and its descendants at once; returns when they are gone.
+
+        PostgreSQL's server processes are not in the group of the one that started them, and a new server refuses to
+        start while one of them is left.
+        """
+        if self._process is None or self._process.poll() is not None:
+            return
+        family = [self._process.pid, *_descendants(self._process.pid)]
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+        deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+        while any(_is_alive(pid) for pid in family) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+
+
+def _descendants(pid: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    except FileNotFoundError:
+        return []
+    return [found for child in children for found in (int(child), *_descendants(int(child)))]
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process exists and is no zombie that waits for its parent."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def find_program(name: str, debian_package: str, *directories: Path) -> str:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Delete, Engine, Insert, Update, event
+from sqlalchemy import Connection, Delete, Engine, ExceptionContext, Insert, Update, event
 
 from rubis_adapter.errors import UnsupportedStatement
 from rubis_adapter.schema import SPARE_STATE_ROW, spare_state
@@ -41,6 +41,7 @@ class UpdateManager:
         event.listen(engine, "begin", self._on_begin)
         event.listen(engine, "commit", self._on_commit)
         event.listen(engine, "rollback", self._on_rollback)
+        event.listen(engine, "handle_error", self._on_error)
         event.listen(engine, "savepoint", self._refuse_transaction)
         event.listen(engine, "begin_twophase", self._refuse_transaction)
 
@@ -72,17 +73,22 @@ class UpdateManager:
         self._open = None
         if not isinstance(statement, Insert | Update | Delete):
             return
-        if self._pending is None:
-            self._pending = _Pending(connection)
-        if self._sequence is None or self._pending.connection is not connection or self._pending.is_committed:
-            raise UnsupportedStatement("a change outside of the one modifying transaction of a request")
-        if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
-            raise UnsupportedStatement("a change that commits by itself cannot be captured")
+        self._require_transaction(connection)
         self._is_reading = True
         try:
             self._open = begin_capture(connection, statement, many or [single])
         finally:
             self._is_reading = False
+
+    def _require_transaction(self, connection: Connection) -> None:
+        """A request changes the database in one transaction only: the cursor moves with it."""
+        pending = self._pending
+        is_another = pending is not None and (pending.connection is not connection or pending.is_committed)
+        if self._sequence is None or is_another:
+            raise UnsupportedStatement("a change outside of the one modifying transaction of a request")
+        if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+            raise UnsupportedStatement("a change that commits by itself cannot be captured")
+        self._pending = pending or _Pending(connection)
 
     def _after_execute(self, connection: Connection, *_rest: object) -> None:
         capture, self._open = self._open, None
@@ -120,10 +126,12 @@ class UpdateManager:
         if not update:
             self._pending = None
             return
+        self._pending = None  # if this refuses, the transaction ends without another word
         if len(update) > UPDATE_BYTES_MAX:
             raise UnsupportedStatement(f"an update of {len(update)} bytes; {UPDATE_BYTES_MAX} are allowed")
         self._pass_cursor(connection)
         self._update = update
+        self._pending = pending
         pending.is_committed = True
 
     def _pass_cursor(self, connection: Connection) -> None:
@@ -145,8 +153,12 @@ class UpdateManager:
         if self._pending is not None and self._pending.is_committed:
             self._pending.is_sealed = True
 
+    def _on_error(self, context: ExceptionContext) -> None:
+        # A COMMIT that the database refused: no rollback is announced after it.
+        if context.connection is not None and context.statement is None:
+            self._on_rollback(context.connection)
+
     def _on_rollback(self, connection: Connection) -> None:
-        # Also after a COMMIT that the database refused: `is_committed` is set before it.
         pending = self._pending
         if pending is not None and pending.connection is connection and not pending.is_sealed:
             self._pending = None
