@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import sys
 import time
 
 from exec_wrapper.examples.key_value import KeyValueAdapter
@@ -42,9 +43,10 @@ class BareService:
 
 async def serve(host: str, port: int) -> None:
     """Serve until the process is ended; prints the port that it listens on."""
-    listener = FramedListener(BareService(), 1024 * 1024, 8192, print)
+    listener = FramedListener(BareService(), 1024 * 1024, 8192, sys.stderr.write)
     server = await asyncio.get_running_loop().create_server(listener.connection, host, port)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
     async with server:
         await server.serve_forever()
 

@@ -44,7 +44,7 @@ class CellSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     state_dir: str = "var/cell"
     """Durable files: agreement logs, overlays, keys.  Relative to the configuration file."""
     runtime_dir: str = ""
-    """Sockets; short.  Default `/run/spare/<name>`."""
+    """Sockets; short, and in memory.  Default `/run/spare/<name>`, or below `/dev/shm` where `/run` is on a disk."""
     durability: Literal["sync", "async", "none"] = "sync"
     fencing: str = "local"
     """`local` (one machine), `none`, or a command; used with `witnesses = 0`."""

@@ -43,7 +43,7 @@ def _complete_cell(cell: CellSection, directory: Path) -> CellSection:
         cell,
         witnesses=cell.f if cell.witnesses is None else cell.witnesses,
         state_dir=_absolute(cell.state_dir, directory),
-        runtime_dir=_absolute(cell.runtime_dir or f"/run/spare/{cell.name}", directory),
+        runtime_dir=_absolute(cell.runtime_dir or f"{_volatile_root()}/spare/{cell.name}", directory),
     )
 
 
@@ -121,6 +121,13 @@ def _witness_on_loopback(witness: WitnessSection) -> WitnessSection:
 
 def _loopback(first_port: int, member: int) -> str:
     return f"127.0.0.1:{first_port + member}"
+
+
+def _volatile_root() -> str:
+    """Return a directory in memory: libvirt writes and syncs a file there at every suspend and resume of a domain."""
+    mounts = (line.split() for line in Path("/proc/mounts").read_text().splitlines())
+    in_memory = {fields[1] for fields in mounts if fields[2] == "tmpfs"}
+    return "/dev/shm" if "/run" not in in_memory and "/dev/shm" in in_memory else "/run"  # noqa: S108
 
 
 def _absolute(path: str, directory: Path) -> str:

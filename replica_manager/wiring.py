@@ -157,7 +157,9 @@ class ServerAssembly:
             write_buffer_bytes_max=4 * limits.frame_bytes_max,
             open_timeout_ms=self._config.timeouts.boot_ms,
         )
-        self.domains = LocalDomains(open_hypervisor(self._config, self._id), self._connect, self.server)
+        weight = self._config.hypervisor.cpu_weight_background
+        hypervisor = open_hypervisor(self._config, self._id)
+        self.domains = LocalDomains(hypervisor, self._connect, self.server, weight)
 
     async def _connect(
         self,

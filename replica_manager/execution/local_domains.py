@@ -79,8 +79,11 @@ class _Domain:
 class LocalDomains:
     """The domains that one server hosts."""
 
-    def __init__(self, hypervisor: Hypervisor, connect: ConnectLink, handler: DomainHandler) -> None:
-        """Drive `hypervisor`; `start` boots domains."""
+    def __init__(
+        self, hypervisor: Hypervisor, connect: ConnectLink, handler: DomainHandler, background_weight: float
+    ) -> None:
+        """Drive `hypervisor`; `start` boots domains, with `background_weight` of a CPU share until they serve."""
+        self._background_weight = background_weight
         self._hypervisor = hypervisor
         self._connect = connect
         self._handler = handler
@@ -110,12 +113,15 @@ class LocalDomains:
         self._domains[domain] = record = _Domain(spec)
         started_s = time.monotonic()
         await self._hypervisor.define(spec)
+        # A domain that does not serve yet must not take the CPU from those that do.
+        await self._hypervisor.set_cpu_weight(domain, self._background_weight)
         await self._hypervisor.start(domain)
         record.link, hello = await self._connect(
             spec,
             lambda frames: self._handler.on_domain_frames(domain, frames),
             lambda reason: self._on_closed(domain, reason),
         )
+        await self._hypervisor.set_cpu_weight(domain, 1.0)
         self._handler.on_domain_event("domain_booted", domain, boot_ms=round(1000 * (time.monotonic() - started_s)))
         self._handler.on_domain_linked(domain, hello)
 

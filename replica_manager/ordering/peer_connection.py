@@ -9,6 +9,7 @@ from agreement.identifiers import MemberId
 from replica_manager.ordering.errors import LinkRefused, RefusalReason
 from replica_manager.ordering.peer_link import PeerLink
 
+READ_BUFFER_BYTES = 64 * 1024
 WRITE_BUFFER_BYTES = 1024 * 1024
 """Bytes that a socket does not take at once and that wait in the event loop, before frames wait in the queue."""
 USER_TIMEOUT_MS = 3000
@@ -43,8 +44,12 @@ class ConnectionOwner(Protocol):
         ...
 
 
-class PeerConnection(asyncio.Protocol):
-    """A connection, from the first byte to the last."""
+class PeerConnection(asyncio.BufferedProtocol):
+    """A connection, from the first byte to the last.
+
+    A buffered protocol: asyncio's own loop otherwise makes a new 256 KiB object for every read, which the C library maps
+    and unmaps each time; measured 20 µs per read.
+    """
 
     def __init__(self, owner: ConnectionOwner, link: PeerLink, handshake_timeout_s: float) -> None:
         self._owner, self._link = owner, link
@@ -52,6 +57,7 @@ class PeerConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._handshake_timer: asyncio.TimerHandle | None = None
         self._is_ending = False
+        self._buffer = memoryview(bytearray(READ_BUFFER_BYTES))
         self.is_paused = False
         """Whether the socket's buffer is full; frames must wait."""
         self.address = "?"
@@ -78,6 +84,9 @@ class PeerConnection(asyncio.Protocol):
         """Begin the handshake."""
         # A cast and not an assertion: other event loops' transports do not inherit from asyncio's.
         self._transport = cast(asyncio.Transport, transport)
+        if self._is_ending:
+            self._transport.abort()
+            return
         self.address = address_text(transport.get_extra_info("peername"))
         _tune(transport.get_extra_info("socket"))
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
@@ -85,12 +94,16 @@ class PeerConnection(asyncio.Protocol):
         self._handshake_timer = loop.call_later(self._handshake_timeout_s, self._handshake_late)
         self._run(self._link.start)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the event loop reads to."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Give bytes to the link, and its frames to the owner."""
         if self._is_ending:
             return
         was_open = self._link.is_open
-        frames = self._run(self._link.receive, data)
+        frames = self._run(self._link.receive, self._buffer[:nbytes])
         if self._is_ending:
             return
         if not was_open and self._link.is_open:
@@ -125,6 +138,9 @@ class PeerConnection(asyncio.Protocol):
                 self._transport.close()
             else:
                 self._transport.abort()
+        elif not self.closed.done():
+            # uvloop makes the protocol before it connects: a dial that is given up never has a transport to lose.
+            self.closed.set_result(None)
 
     def pause_writing(self) -> None:
         """Called by the event loop when the socket's buffer is full."""

@@ -1,10 +1,11 @@
 """`spare server run`, `spare witness run`: one process of a cell in the foreground."""
 
-import asyncio
+
 import time
 
 import click
 
+from replica_manager import event_loop
 from replica_manager.control.cli.options import Settings, config_option
 
 
@@ -28,7 +29,7 @@ def run_server_command(settings: Settings, server_id: int) -> int:
     _require_member([one.id for one in config.server], "server", server_id)
     from replica_manager.wiring import run_server
 
-    return asyncio.run(run_server(config, server_id))
+    return event_loop.run(run_server(config, server_id))
 
 
 @witness.command("run")
@@ -47,7 +48,7 @@ def run_witness_command(settings: Settings, witness_id: int) -> int:
     file = EventFile(CellPaths.of(config).witness_event_file(witness_id))
     events = EventLog(witness_id, lambda: time.time_ns() // 1000, file)
     try:
-        return asyncio.run(run_witness(config, witness_id, lambda kind, data: events.record(kind, **data)))
+        return event_loop.run(run_witness(config, witness_id, lambda kind, data: events.record(kind, **data)))
     finally:
         events.close()
 

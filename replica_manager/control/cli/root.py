@@ -37,6 +37,8 @@ COMMANDS: Mapping[str, _Lazy] = {
     "checkpoint": _Lazy("checkpoint", "checkpoint", "Compare the state of all domains at one agreed position."),
     "image": _Lazy("image", "image", "Build and check images of virtual machines."),
     "keys": _Lazy("keys", "keys", "Make and renew keys and certificates."),
+    "bench": _Lazy("bench", "bench", "Measure, and write a report."),
+    "demo": _Lazy("demo", "demo", "Serve RUBiS from a cell of real virtual machines, under load."),
     "version": _Lazy("about", "version", "Show the version."),
     "completion": _Lazy("about", "completion", "Print the completion script of a shell."),
 }

@@ -1,0 +1,116 @@
+"""A cell of child processes with the key-value service on this machine, for measuring replication alone."""
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from replica_manager.cell_paths import CellPaths
+from replica_manager.config import Config
+from replica_manager.config_check import load
+from replica_manager.control.cell_down import plan_down, take_down
+from replica_manager.control.cell_network import LoopbackNetwork
+from replica_manager.control.cell_up import bring_up
+from replica_manager.control.control_client import ControlClient
+from replica_manager.control.process_records import ProcessRecords
+
+TEMPLATE = """# Made by `spare bench null`.
+[cell]
+name = "bench-null"
+f = {f}
+network = "loopback"
+state_dir = "cell"
+durability = "{durability}"
+
+[hypervisor]
+driver = "subprocess"
+isolation = "none"
+
+[service]
+listen = "framed"
+command = ["{python}", "-P", "-m", "exec_wrapper", "--link", "unix:{{channel}}", "exec_wrapper.examples.key_value"]
+"""
+
+
+class NullCell:
+    """A running cell."""
+
+    def __init__(self, config: Config) -> None:
+        """Look at the cell of `config`."""
+        self._config = config
+        self._paths = CellPaths.of(config)
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where clients connect, `host:port` per server."""
+        return [server.public_address for server in self._config.server]
+
+    def status(self, server: int) -> dict[str, Any]:
+        """Return a server's status."""
+        with ControlClient(self._paths.control_socket(server), 30.0) as client:
+            answer: dict[str, Any] = client.call("status")
+            return answer
+
+    def statuses(self) -> list[dict[str, Any]]:
+        """Return every server's status."""
+        return [self.status(server.id) for server in self._config.server]
+
+    def leader(self) -> int:
+        """Return the server that leads the agreement: clients of one server save it a hop."""
+        return next(status["server"] for status in self.statuses() if status["is_leader"])
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """Return CPU time so far by component: managers, witnesses, domains."""
+        found: dict[str, float] = {}
+        for record in ProcessRecords(self._paths.processes).read():
+            found[f"{'manager' if record.kind == 'server' else record.kind} {record.member}"] = process_cpu_seconds(
+                record.identity.pid
+            )
+        for status in self.statuses():
+            for row in status["domains"]:
+                if row.get("cpu_seconds") is not None:
+                    found[f"{row['role']} {row['domain']}"] = row["cpu_seconds"]
+        return found
+
+    def manager_memory_bytes(self) -> list[int]:
+        """Return the resident memory of every manager."""
+        return [status["rss_bytes"] for status in self.statuses()]
+
+
+def process_cpu_seconds(pid: int) -> float:
+    """Return user and system time of a process.  Source: proc(5), /proc/pid/stat fields 14 and 15."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on at present."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def null_cell(
+    directory: Path, report: Callable[[str], None], f: int = 1, durability: str = "sync"
+) -> Iterator[NullCell]:
+    """Run a new cell in `directory`; end it and remove its state afterwards."""
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / "cell.toml"
+    text = TEMPLATE.format(f=f, durability=durability, python=sys.executable)
+    for server in range(f + 1):
+        text += f'\n[[server]]\nid = {server}\npublic_address = "127.0.0.1:{free_port()}"\n'
+        text += f'private_address = "127.0.0.1:{free_port()}"\nadmin_address = "127.0.0.1:{free_port()}"\n'
+    for witness in range(f):
+        text += f'\n[[witness]]\nid = {witness}\nprivate_address = "127.0.0.1:{free_port()}"\n'
+    file.write_text(text)
+    config = load(file)
+    network = LoopbackNetwork()
+    take_down(config, network, plan_down(config, purge=True), lambda _: None)
+    try:
+        bring_up(config, network, report)
+        yield NullCell(config)
+    finally:
+        take_down(config, network, plan_down(config, purge=True), lambda _: None)
