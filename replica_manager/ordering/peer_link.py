@@ -56,7 +56,7 @@ class PeerLink:
         """Begin the handshake."""
         self._shake()
 
-    def receive(self, data: bytes) -> list[bytes]:
+    def receive(self, data: bytes | memoryview) -> list[bytes]:
         """Take bytes from the wire; return the frames that they complete.
 
         Raises:

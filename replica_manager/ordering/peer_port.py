@@ -76,7 +76,7 @@ class PeerCounters:
     dropped_frame_count: int = 0
     """Frames to members that were down or too slow."""
     write_count: int = 0
-    """Writes to sockets: each carries all frames of one iteration of the event loop."""
+    """Writes to sockets: each carries all frames queued for one member before a `flush`."""
     link_count: int = 0
     """Links that came up."""
 
@@ -99,11 +99,11 @@ class PeerTransport(Protocol):
         ...
 
     def send(self, member: MemberId, frame: bytes) -> None:
-        """Queue one frame of 1 to `frame_bytes_max` bytes; all frames of an iteration leave in one write."""
+        """Queue one frame of 1 to `frame_bytes_max` bytes, until `flush`."""
         ...
 
     def flush(self) -> None:
-        """Send now what is queued; otherwise the next iteration of the event loop does."""
+        """Give all queued frames to the sockets, one write per member."""
         ...
 
     def disconnect(self, member: MemberId, reason: RefusalReason, detail: str) -> None:

@@ -4,8 +4,8 @@ Of a pair the member that sorts later dials the earlier one (witnesses after ser
 connection and no choice between two.  A dialer that dials again has lost the connection it had: at the acceptor a new
 connection of a member replaces the old one, which may only look alive.
 
-All frames of one iteration of the event loop leave in one write per member: with 64 requests under way that is one TLS
-record and one system call for dozens of messages, and costs a lone request nothing.
+All frames queued before a `flush` leave in one write per member: with 64 requests under way that is one TLS record and
+one system call for dozens of messages, and costs a lone request nothing.
 """
 
 import asyncio
@@ -80,7 +80,6 @@ class TlsPeerTransport:
         self._handshakes: dict[PeerConnection, None] = {}
         # Connections that have not greeted, oldest first.
         self._dirty: dict[MemberId, _Peer] = {}
-        self._flush_handle: asyncio.Handle | None = None
         self._server: asyncio.Server | None = None
         self._dialers: list[asyncio.Task[None]] = []
         self._is_closed = False
@@ -123,7 +122,7 @@ class TlsPeerTransport:
         return self._peers[member].connection is not None
 
     def send(self, member: MemberId, frame: bytes) -> None:
-        """Queue one frame of 1 to `frame_bytes_max` bytes; all frames of an iteration leave in one write."""
+        """Queue one frame of 1 to `frame_bytes_max` bytes, until `flush`."""
         assert 0 < len(frame) <= self._frame_bytes_max, len(frame)
         peer = self._peers[member]
         if peer.connection is None:
@@ -131,18 +130,14 @@ class TlsPeerTransport:
             return
         if peer.queue.push(frame):
             self._handler.on_event(QueueOverflowed(member, self._queue_bytes_max))
-        if self._flush_handle is None:
-            self._flush_handle = asyncio.get_running_loop().call_soon(self.flush)
         self._dirty[member] = peer
 
     def flush(self) -> None:
-        """Send now what is queued; otherwise the next iteration of the event loop does."""
-        if self._flush_handle is not None:
-            self._flush_handle.cancel()
-            self._flush_handle = None
-        dirty, self._dirty = self._dirty, {}
-        for peer in dirty.values():
-            self._write(peer)
+        """Give all queued frames to the sockets, one write per member."""
+        if self._dirty:
+            dirty, self._dirty = self._dirty, {}
+            for peer in dirty.values():
+                self._write(peer)
 
     def disconnect(self, member: MemberId, reason: RefusalReason, detail: str) -> None:
         """End the link to a member whose frame made no sense, with a `PeerRefused`; it may come up again."""

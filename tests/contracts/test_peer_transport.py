@@ -95,6 +95,8 @@ def test_frames_arrive_in_order_and_whole(run: Callable[[Scenario], None]) -> No
         for frame in frames:
             zero.send(S1, frame)
             one.send(S0, frame[:1])
+        zero.flush()
+        one.flush()
         await world.until(lambda: len(second.frames.get(S0, [])) == 300 and len(first.frames.get(S1, [])) == 300)
         assert second.frames[S0] == frames
         assert first.frames[S1] == [frame[:1] for frame in frames]
@@ -160,6 +162,7 @@ def test_a_member_that_restarts_is_reported_down_and_up_again(run: Callable[[Sce
         await again.open()
         await world.until(lambda: first.log == [("up", S1), ("down", S1), ("up", S1)] and again.is_up(S0))
         zero.send(S1, b"hello again")
+        zero.flush()
         await world.until(lambda: recorder.frames.get(S0) == [b"hello again"])
         await again.close()
         await zero.close()
@@ -194,6 +197,7 @@ def test_a_slow_member_costs_its_oldest_frames_and_is_told_to_be_resynchronised(
         frame_count = 64
         for number in range(frame_count):
             zero.send(S1, bytes([number]) * 512 * 1024)
+            zero.flush()
             await asyncio.sleep(0)
         assert first.events == [QueueOverflowed(S1, QUEUE_BYTES_MAX)]
         await world.starve(S1, False)
@@ -201,6 +205,7 @@ def test_a_slow_member_costs_its_oldest_frames_and_is_told_to_be_resynchronised(
         resync = first.events[1]
         assert isinstance(resync, ResyncNeeded)
         zero.send(S1, b"end")
+        zero.flush()
         await world.until(lambda: second.frames[S0][-1] == b"end")
         numbers = [frame[0] for frame in second.frames[S0][:-1]]
         assert numbers == sorted(numbers)

@@ -87,6 +87,7 @@ def test_a_frame_that_makes_no_sense_ends_the_link_after_the_good_ones_before_it
         good = msgspec.msgpack.encode([Say("good")])
         for frame in (good, b"\xc1", good):
             transport.send(S1, frame)
+        transport.flush()
         ends.network.settle()
         assert ends.heard[S1] == [(S0, "good")]
         (event,) = ends.recorders[S1].events

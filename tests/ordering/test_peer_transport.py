@@ -52,6 +52,7 @@ def run_acceptor(
         await friend.open()
         await until(lambda: victim.is_up(S1) and friend.is_up(S0))
         friend.send(S0, b"still served")
+        friend.flush()
         await until(lambda: recorder.frames.get(S1) == [b"still served"])
         await friend.close()
         await victim.close()
@@ -291,7 +292,7 @@ def test_missing_keys_are_an_error_with_the_files(tmp_path: Path) -> None:
         tls_of(tmp_path, S0)
 
 
-def test_all_frames_of_one_iteration_leave_in_one_write(tmp_path: Path) -> None:
+def test_all_frames_before_a_flush_leave_in_one_write(tmp_path: Path) -> None:
     directory = make_keys(tmp_path / "keys")
     members = addresses(S0, S1)
     recorder = Recorder()
@@ -304,6 +305,8 @@ def test_all_frames_of_one_iteration_leave_in_one_write(tmp_path: Path) -> None:
         await until(lambda: sender.is_up(S0))
         for number in range(50):
             sender.send(S0, bytes([number]) * 100)
+        sender.flush()
+        sender.flush()
         await until(lambda: len(recorder.frames.get(S1, [])) == 50)
         assert sender.counters.write_count == 1
         await sender.close()

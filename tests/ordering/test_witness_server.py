@@ -88,6 +88,7 @@ def test_a_witness_talks_to_servers_and_ends_links_that_make_no_sense(tmp_path: 
         await server.open()
         await until(lambda: server.is_up(W0) and ("peer_up", {"member": "s0"}) in events)
         server.send(W0, b"\xc1")
+        server.flush()
         await until(lambda: any(kind == "peer_refused" for kind, _ in events))
         await until(lambda: recorder.log == [("up", W0), ("down", W0), ("up", W0)])
         await server.close()
