@@ -27,6 +27,7 @@ FrameBytes = Annotated[int, Meta(ge=1024, le=(1 << 32) - 1)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Share = Annotated[float, Meta(ge=0.01, le=1.0)]
 """Bounded below: a domain with less does not get ready."""
+ClockStart = Annotated[int, Meta(ge=0, lt=1 << 62)]
 MemoryMib = Annotated[int, Meta(ge=0, le=1 << 20)]
 
 
@@ -62,6 +63,9 @@ class ServiceSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     listen: Literal["http", "framed"] = "framed"
     memory_mib: MemoryMib = 0
     """0: what the image asks for."""
+    clock_start_us: ClockStart = 0
+    """What the service's clock shows at the first request, in microseconds since 1970-01-01 UTC; 0: the present.
+    For data sets that age, such as auctions that end."""
 
 
 class HypervisorSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

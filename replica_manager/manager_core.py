@@ -77,6 +77,8 @@ class CoreSettings:
     """How often domains make their state durable."""
     stall_start_ms: int
     feed: FeedSettings
+    clock_start_us: int = 0
+    """See `CellState`."""
 
 
 class ManagerCore:
@@ -85,7 +87,7 @@ class ManagerCore:
     def __init__(self, settings: CoreSettings, now_ms: int) -> None:
         """Make the manager of a server of a new cell; its two domains have not said Hello yet."""
         self.settings = settings
-        self.cell = CellState(settings.f, settings.client_table_entries_max)
+        self.cell = CellState(settings.f, settings.client_table_entries_max, settings.clock_start_us)
         self.requests = RequestLog()
         self.buffer = UpdateBuffer()
         self.voter = Voter(self.cell, self.requests, self.buffer, self._on_complete, self._on_finding)

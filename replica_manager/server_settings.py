@@ -32,6 +32,7 @@ def core_settings(config: Config, server_id: int) -> CoreSettings:
         progress_ms=timeouts.progress_ms,
         sync_ms=SYNC_MS,
         stall_start_ms=timeouts.stall_start_ms,
+        clock_start_us=config.service.clock_start_us,
         feed=FeedSettings(
             refresh_updates_max=updates.refresh_updates_max,
             refresh_bytes_max=updates.refresh_bytes_max,

@@ -75,9 +75,19 @@ class CellState:
     Invariant: two servers that applied the same entries have equal `digest()`.
     """
 
-    def __init__(self, f: int, client_table_entries_max: int) -> None:
-        """Make the state of a new cell: one active and one passive domain per server."""
+    def __init__(self, f: int, client_table_entries_max: int, clock_start_us: int = 0) -> None:
+        """Make the state of a new cell: one active and one passive domain per server.
+
+        Args:
+            f: faults tolerated.
+            client_table_entries_max: bound of the client table.
+            clock_start_us: what the service's clock shows at the first request; 0: the time of the intake servers.
+                For data sets that were made at some time and age.
+        """
         self.f = f
+        self._clock_start_us = clock_start_us
+        self.clock_offset_us = 0
+        """Added to the intake servers' time; fixed by the first request."""
         self.sequence = 0
         self.last_timestamp_us = 0
         self.members = {server: MemberRecord(is_live=True, incarnation=1) for server in range(f + 1)}
@@ -163,7 +173,9 @@ class CellState:
         client = ClientId(request.client)
         verdict = self.clients.judge(client, request.number, request.payload, sequence)
         if verdict.is_new:
-            timestamp_us = max(request.timestamp_us, self.last_timestamp_us + 1)
+            if self._clock_start_us and not self.clock_offset_us:
+                self.clock_offset_us = self._clock_start_us - request.timestamp_us
+            timestamp_us = max(request.timestamp_us + self.clock_offset_us, self.last_timestamp_us + 1)
             self.last_timestamp_us = timestamp_us
             seed = sha256(request.random + _SEQUENCE.pack(sequence)).digest()
             return RequestAccepted(client, request.number, timestamp_us, seed, request.payload)
@@ -282,6 +294,7 @@ class CellState:
             self.last_timestamp_us,
             self.open_point,
             self.open_point_token,
+            self.clock_offset_us,
         ]
         return [self.f, self.sequence, members, domains, generations, round_row, self.rounds_opened, progress]
 
@@ -304,11 +317,11 @@ class CellState:
         return msgspec.msgpack.encode([self._control_rows(), self._chain, list(self.clients.rows())])
 
     @classmethod
-    def decode(cls, data: bytes, client_table_entries_max: int) -> "CellState":
+    def decode(cls, data: bytes, client_table_entries_max: int, clock_start_us: int = 0) -> "CellState":
         """Return the state that `encode` wrote."""
         control, chain, clients = msgspec.msgpack.decode(data)
         f, sequence, members, domains, generations, round_row, rounds_opened, progress = control
-        state = cls(f, client_table_entries_max)
+        state = cls(f, client_table_entries_max, clock_start_us)
         state.sequence = sequence
         state.members = {server: MemberRecord(*rest) for server, *rest in members}
         state.domains = {
@@ -319,7 +332,7 @@ class CellState:
         state.round = None if round_row is None else Round(*round_row)
         state.rounds_opened = rounds_opened
         state.stable_all, state.durable_all, state.last_timestamp_us = progress[:3]
-        state.open_point, state.open_point_token = progress[3:]
+        state.open_point, state.open_point_token, state.clock_offset_us = progress[3:]
         state._chain = chain
         state.clients.load(_rows(clients))
         state._recompute_thresholds()

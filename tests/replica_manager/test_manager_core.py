@@ -2,9 +2,12 @@
 
 import pytest
 
-from agreement.messages import ServerLeft
+from agreement.messages import Entry, ServerLeft
+from replica_manager.cell.cell_state import CellState
+from replica_manager.cell.effects import ClientIssued, RequestAccepted
+from replica_manager.cell.entries import OpenClient, Request, encode_entry
 from replica_manager.execution.feed import PowerAction
-from replica_manager.identifiers import DomainId
+from replica_manager.identifiers import ClientId, DomainId
 from replica_manager.intake.port import Outcome
 from tests.replica_manager.lockstep_cell import LockstepCell, RecordingSink
 
@@ -187,3 +190,31 @@ def test_a_full_cell_refuses_and_the_request_is_surely_not_executed(sink: Record
         cell.submit(0, refused, other, 1, b"get a")
     assert any(outcome is Outcome.UNAVAILABLE for _, _, outcome, _ in refused.replies)
     assert client
+
+
+def test_the_service_clock_may_start_at_another_time() -> None:
+    """A data set of the past stays young: the clock starts there and runs on like the intake servers'."""
+    state = CellState(1, 10, clock_start_us=5_000)
+    client = open_in(state, 1)
+    first = state.apply(2, request_entry(client, 1, 1_000_000))[0]
+    second = state.apply(3, request_entry(client, 2, 1_000_250))[0]
+    assert isinstance(first, RequestAccepted)
+    assert isinstance(second, RequestAccepted)
+    assert (first.timestamp_us, second.timestamp_us) == (5_000, 5_250)
+    restored = CellState.decode(state.encode(), 10, 5_000)
+    third = restored.apply(4, request_entry(client, 3, 1_000_300))[0]
+    assert isinstance(third, RequestAccepted)
+    assert third.timestamp_us == 5_300
+    assert restored.encode() != state.encode()
+    state.apply(4, request_entry(client, 3, 1_000_300))
+    assert restored.encode() == state.encode()
+
+
+def open_in(state: CellState, sequence: int) -> ClientId:
+    effect = state.apply(sequence, Entry(0, 1, sequence, encode_entry(OpenClient(bytes(16), 1))))[0]
+    assert isinstance(effect, ClientIssued)
+    return effect.client
+
+
+def request_entry(client: ClientId, number: int, timestamp_us: int) -> Entry:
+    return Entry(0, 1, number + 1, encode_entry(Request(client, number, timestamp_us, bytes(16), b"get a")))
