@@ -176,6 +176,27 @@ def test_the_cell_goes_on_with_the_witness_when_a_server_is_lost(run: Runner, is
     run(scenario)
 
 
+def test_a_server_that_restarts_with_its_log_catches_up(run: Runner) -> None:
+    async def scenario(place: Place) -> None:
+        members = await open_cell(place)
+        follower = next(own for own in (S0, S1) if own != members[S0].server.core.leader)
+        leader = next(own for own in (S0, S1) if own != follower)
+        members[leader].server.propose(b"before")
+        await until(lambda: all(len(members[own].payloads) == 1 for own in (S0, S1)))
+        await members[follower].close()
+        members[leader].server.propose(b"meanwhile")
+        members[follower] = Member(place, follower, is_restart=True)
+        await members[follower].open()
+        await until(lambda: members[follower].payloads == [b"before", b"meanwhile"])
+        members[follower].server.propose(b"again")
+        await until(lambda: members[leader].payloads == [b"before", b"meanwhile", b"again"])
+        await until(lambda: members[follower].delivered == members[leader].delivered)
+        for member in members.values():
+            await member.close()
+
+    run(scenario)
+
+
 def test_a_link_that_is_ended_again_and_again_loses_nothing(run: Runner) -> None:
     async def scenario(place: Place) -> None:
         members = await open_cell(place)
