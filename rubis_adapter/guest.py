@@ -5,6 +5,7 @@
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,9 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(name)s: %(message)s")
     options = _parser().parse_args(arguments)
     configuration = ServiceConfiguration(
-        options.database, options.data_dir, options.run_dir, options.cache_mib, options.web_account
+        options.database, options.data_dir, options.run_dir, options.cache_mib, options.web_account, is_bound=True
     )
     replica = ReplicaOfRubis(configuration)
+    signal.signal(signal.SIGTERM, _end)
     try:
         replica.start()
         return run(replica.adapter, options.link, options.image)
@@ -81,6 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILURE_EXIT_CODE
     finally:
         replica.stop()
+
+
+def _end(_signal: int, _frame: object) -> None:
+    """Lets `main` stop the tiers in order."""
+    raise SystemExit(0)
 
 
 def _parser() -> argparse.ArgumentParser:

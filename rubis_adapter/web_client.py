@@ -83,10 +83,9 @@ class WebClient:
         """An open connection.  One that the server closed while it was idle is replaced before anything is sent."""
         self._handle(self._selector.select(timeout=0))
         if self._connection is None:
-            connection = socket.socket(socket.AF_UNIX)
-            connection.connect(str(self._path))
-            self._selector.register(connection, selectors.EVENT_READ)
-            self._connection = connection
+            self._connection = socket.socket(socket.AF_UNIX)
+            self._selector.register(self._connection, selectors.EVENT_READ)
+            self._connection.connect(str(self._path))
         return self._connection
 
     def _wait(self, deadline: float, what: str) -> None:

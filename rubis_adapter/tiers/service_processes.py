@@ -45,13 +45,20 @@ class ServiceConfiguration:
     """Page cache of the database."""
     web_account: str | None = None
     """Who runs web and application server; None: whoever runs this process.  It must be able to enter `run_dir`."""
+    is_bound: bool = False
+    """See `Account.is_bound`."""
 
 
 def database_server(configuration: ServiceConfiguration) -> DatabaseServer:
     """The database tier alone: for making and filling a data directory.  Raises `MissingProgram`."""
-    account = Account.named(DATABASE_ACCOUNTS[configuration.database])
+    account = _account(configuration, DATABASE_ACCOUNTS[configuration.database])
     make = _SERVERS[configuration.database]
     return make(configuration.data_dir, configuration.run_dir / "database", account, configuration.cache_mib)
+
+
+def _account(configuration: ServiceConfiguration, name: str | None) -> Account:
+    account = Account.current() if name is None else Account.named(name)
+    return account.bound() if configuration.is_bound else account
 
 
 class ServiceProcesses:
@@ -63,8 +70,7 @@ class ServiceProcesses:
         Raises:
           MissingProgram: an account is missing; the text names the package that makes it.
         """
-        name = configuration.web_account
-        self.web_account = Account.current() if name is None else Account.named(name)
+        self.web_account = _account(configuration, configuration.web_account)
         self._run_dir = configuration.run_dir
         run_dir = configuration.run_dir / "web"
         self.database = database_server(configuration)

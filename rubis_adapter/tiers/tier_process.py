@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,8 @@ STOP_TIMEOUT_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.02
 LOG_TAIL_CHARACTERS: Final = 2000
 
+_UNTIL_PARENT_ENDS: Final = ("setpriv", "--pdeathsig", "TERM", "--")
+
 
 @dataclass(frozen=True)
 class Account:
@@ -26,11 +28,18 @@ class Account:
 
     user_id: int
     group_id: int
+    is_bound: bool = False
+    """Whether its processes share the fate of the thread that starts them: they are in its process group, so that they
+    are suspended and killed together, and are told to end when it ends, however that ends."""
 
     @classmethod
     def current(cls) -> "Account":
         """The account of this process."""
         return cls(os.getuid(), os.getgid())
+
+    def bound(self) -> "Account":
+        """The same account with `is_bound`."""
+        return replace(self, is_bound=True)
 
     @classmethod
     def named(cls, name: str) -> "Account":
@@ -98,17 +107,17 @@ class TierProcess:
         return self._process.pid
 
     def start(self) -> None:
-        """Starts the process in a session of its own, so that a terminal's Ctrl-C reaches only the one who stops it."""
+        """Starts the process; one that is not bound in a session of its own, out of a terminal's reach."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                self._command,
+                [*_UNTIL_PARENT_ENDS, *self._command] if self._account.is_bound else self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 cwd="/",
                 env=self._environment,
-                start_new_session=True,
+                start_new_session=not self._account.is_bound,
                 **self._account.options(),
             )
 

@@ -43,9 +43,8 @@ class UpdateSender:
             self._connection.close()
             self._connection = None
         if self._connection is None:
-            connection = socket.socket(socket.AF_UNIX)
-            connection.connect(str(self._path))
-            self._connection = connection
+            self._connection = socket.socket(socket.AF_UNIX)
+            self._connection.connect(str(self._path))
         return self._connection
 
 
