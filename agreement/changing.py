@@ -22,6 +22,7 @@ class _Wanted(NamedTuple):
 class _Learner(NamedTuple):
     incarnation: int
     position: tuple[int, int]
+    heard_ms: int
 
 
 def _subject(change: Change) -> MemberId:
@@ -76,7 +77,7 @@ class Changing:
         named = context.configuration.latest_incarnation(member)
         if incarnation <= named:
             return
-        self._learners[member] = _Learner(incarnation, position)
+        self._learners[member] = _Learner(incarnation, position, context.now_ms)
         if context.configuration.server_incarnation(member.number) is None:
             return
         left = ServerLeft(member.number, fenced=True)
@@ -114,18 +115,26 @@ class Changing:
             case ServerJoined():
                 return self._is_near(change)
             case ServerLeft(server=server, fenced=fenced):
-                # A server that could stay may leave only while all others answer: with one of them down as well, the
-                # next configuration would begin with a fault that it does not tolerate.
-                silent = self._leading.silent_servers(self._context.settings.witness_timeout_ms)
-                return fenced or not silent or MemberId.server(server) in silent
+                return fenced or self._is_dispensable(MemberId.server(server))
             case WitnessReplaced():
                 return True
 
+    def _is_dispensable(self, server: MemberId) -> bool:
+        """A server that could stay may leave only while all others answer.
+
+        With one of them down as well the next configuration would begin with a fault that it does not tolerate.
+        """
+        if server in self._leading.silent_servers(self._context.settings.crash_timeout_ms):
+            return True
+        return set(self._context.peers) <= self._leading.answering_servers() | {server}
+
     def _is_near(self, joined: ServerJoined) -> bool:
-        """A joiner must be nearly as far as the leader; else its configuration would wait for it."""
+        """A joiner must be alive and nearly as far as the leader; else its configuration would wait for it."""
         context = self._context
         learner = self._learners.get(MemberId.server(joined.server))
         if learner is None or learner.incarnation != joined.incarnation:
+            return False
+        if context.now_ms - learner.heard_ms > context.settings.election_timeout_max_ms:
             return False
         lag = context.log.entries_after(learner.position)
         return lag is not None and lag <= context.settings.join_lag_entries_max

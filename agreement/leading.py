@@ -26,6 +26,8 @@ class Leading:
         self._admit = admit
         self._led_ms: int | None = None
         self._contact_ms: dict[MemberId, int] = {}
+        self._answered: set[MemberId] = set()
+        """Who has answered since this leadership began."""
         self._suspected_ms: dict[MemberId, int] = {}
         self.releasing = Releasing(context)
         self._beat = 0
@@ -60,6 +62,7 @@ class Leading:
         recent = self._led_ms is not None and context.now_ms - self._led_ms < context.settings.election_timeout_max_ms
         kept = self._contact_ms if recent else {}
         self._contact_ms = {peer: kept.get(peer, context.now_ms) for peer in context.peers}
+        self._answered.clear()
         self._led_ms = self._resent_ms = context.now_ms
         self._resend_below = 0
 
@@ -109,6 +112,7 @@ class Leading:
     def note_contact(self, member: MemberId) -> None:
         """`member` has answered this leader."""
         self._contact_ms[member] = self._context.now_ms
+        self._answered.add(member)
 
     def on_heartbeat_ack(self, sender: MemberId, ack: HeartbeatAck) -> None:
         """A server answers: it lives, and its storage does."""
@@ -128,6 +132,11 @@ class Leading:
         """The servers that have not answered for `for_ms`."""
         limit_ms = self._context.now_ms - for_ms
         return [peer for peer in self._context.peers if self._contact_ms[peer] <= limit_ms]
+
+    def answering_servers(self) -> set[MemberId]:
+        """The servers that have answered this very leadership, and lately."""
+        limit_ms = self._context.now_ms - self._context.settings.witness_timeout_ms
+        return {peer for peer in self._answered if self._contact_ms[peer] > limit_ms}
 
     # --- time --------------------------------------------------------------------------------------------------
 

@@ -154,9 +154,9 @@ class Cluster:
     def may_lose_memory(self, member: MemberId) -> bool:
         """Whether one more lost memory stays within the bound.
 
-        At most `f_c` of the members of the newest configuration may have lost their memory, and every server of it
-        must have left the configurations before: until then their members' memories are needed too.  While a change is
-        under way it is not known which members are needed.
+        At most `f` members of the cell may be down for longer than a restart: have left, or have lost their memory.
+        And every server of the newest configuration must have left the ones before: until then the memories of their
+        members are needed too.  While a change is under way it is not known which members are needed.
         """
         latest = self.checkers.membership.latest
         if self._is_change_under_way(latest.number):
@@ -164,9 +164,15 @@ class Cluster:
         for server in latest.server_ids:
             if self.disks[server].durable_configuration(self.cell) < latest.number:
                 return False
-        named = latest.incarnations
-        lost = {known for known, incarnation in named.items() if self.incarnations[known] != incarnation}
-        return len(lost | ({member} & set(named))) <= len(latest.servers) - 1
+        return (
+            len({member} | {known for known in self.disks if not self._is_whole(known)}) <= len(self.cell.servers) - 1
+        )
+
+    def _is_whole(self, member: MemberId) -> bool:
+        """Whether the newest configuration names the memory that `member` has."""
+        latest = self.checkers.membership.latest
+        is_present = not member.is_server or member in latest.incarnations
+        return is_present and latest.latest_incarnation(member) == self.incarnations[member]
 
     def _is_change_under_way(self, number: int) -> bool:
         """Whether anybody has voted for a change in this configuration."""
