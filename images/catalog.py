@@ -57,7 +57,8 @@ class Catalog:
 
     def __init__(self, directory: Path) -> None:
         """Use `directory`, which need not exist yet."""
-        self.directory = directory
+        # The disk of a domain names the image's disk: a relative path would be one from the domain's directory.
+        self.directory = directory.absolute()
 
     def list(self) -> tuple[Image, ...]:
         """Return all images, by name, the newest of a name first.

@@ -19,6 +19,7 @@ from images.progress import ProgressLog
 
 OUTPUT_LINES_KEPT: Final = 40
 """As many lines as an error shows; the log file has all."""
+DETAIL_CHARACTERS_MAX: Final = 100
 POLL_S: Final = 0.5
 _NO_SPACE: Final = "No space left on device"
 
@@ -92,7 +93,7 @@ def _follow(process: "subprocess.Popen[bytes]", progress: ProgressLog, log_file:
 
 def _readable(line: str) -> str:
     """Return a line of output without mmdebstrap's mark for information."""
-    return line.strip().removeprefix("I: ")
+    return line.strip().removeprefix("I: ")[:DETAIL_CHARACTERS_MAX]
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -19,7 +19,7 @@ from images.errors import BuildFailed
 INIT_SCRIPT: Final = Path(__file__).parent / "guest" / "initrd-init"
 _DIRECTORIES: Final = ("bin", "dev", "modules", "proc", "root", "sys")
 _BUSYBOX_PATHS: Final = ("usr/bin/busybox", "bin/busybox")
-_MODULE: Final = re.compile(r"^(?:usr/)?lib/modules/([^/]+)/kernel/.*/([^/]+)\.ko(\.xz)?$")
+_MODULE: Final = re.compile(r"^(?:usr/)?lib/modules/([^/]+)/(?:.*/)?([^/]+)\.ko(\.xz)?$")
 _BUILTIN: Final = re.compile(r"^(?:usr/)?lib/modules/[^/]+/modules\.builtin$")
 _CHANGELOG: Final = re.compile(rb"\S+ \(([^)]+)\)")
 _DEPENDS: Final = re.compile(rb"\0depends=([^\0]*)\0")

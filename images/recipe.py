@@ -1,7 +1,7 @@
 """Recipes: what an image is made of, as data (`recipes/NAME.toml`).
 
 A recipe says which Debian release and packages, wheels and project packages go in, which files and steps are added,
-and what the guest starts.  A `[variant.NAME]` table adds to it.  `docs/operations.md` documents every key.
+and what the guest starts.  A `[variant.NAME]` table adds to it.  `docs/images.md` documents every key.
 """
 
 import tomllib
@@ -127,10 +127,10 @@ def load_recipe(name: str, directory: Path = RECIPES) -> Recipe:
     try:
         recipe = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Recipe)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise RecipeInvalid(f"{path.name}: {error}", "docs/operations.md lists the keys of a recipe.") from error
+        raise RecipeInvalid(f"{path.name}: {error}", "docs/images.md lists the keys of a recipe.") from error
     mistakes = list(_mistakes(recipe, path))
     if mistakes:
-        raise RecipeInvalid(f"{path.name}: " + "; ".join(mistakes) + ".", "docs/operations.md lists the keys.")
+        raise RecipeInvalid(f"{path.name}: " + "; ".join(mistakes) + ".", "docs/images.md lists the keys.")
     return recipe
 
 

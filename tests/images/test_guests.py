@@ -1,0 +1,102 @@
+"""Real guests: the images boot, and their wrappers answer."""
+
+import pytest
+
+from exec_wrapper.examples.key_value_commands import encode_get, encode_set
+from exec_wrapper.wire import Execute, Executed, Ping, Pong
+from images.build import build
+from images.catalog import Catalog, Image
+from tests.images.booted_guest import BootedGuest, booted
+
+pytestmark = [pytest.mark.vm, pytest.mark.slow, pytest.mark.timeout(1500)]
+
+SEED = bytes(32)
+START_US = 1_700_000_000_000_000
+"""When the data set of `rubis-mariadb` begins."""
+SERVLET = "/rubis_servlets/servlet/edu.rice.rubis.servlets."
+
+
+def _execute(guest: BootedGuest, sequence: int, payload: bytes) -> Executed:
+    request = Execute(sequence - 1, sequence, START_US + sequence * 1_000_000, SEED, payload)
+    answer = guest.ask(request)
+    assert isinstance(answer, Executed), answer
+    assert answer.sequence == sequence
+    return answer
+
+
+def test_the_key_value_guest_boots_and_serves(key_value_image: Image) -> None:
+    """From the kernel to the service: hello with the image's name, requests, replies and updates."""
+    with booted(key_value_image) as guest:
+        hello = guest.connect()
+
+        assert (hello.service, hello.image, hello.cursor) == ("key-value", key_value_image.image_id, 1)
+        assert guest.ask(Ping(7)) == Pong(7)
+        assert _execute(guest, 1, encode_set(b"colour", b"blue")).update
+        reply = _execute(guest, 2, encode_get(b"colour"))
+        assert b"blue" in reply.reply
+        assert reply.update == b""
+
+
+def test_a_guest_powers_off_when_its_entry_command_ends(key_value_image: Image) -> None:
+    """The wrapper ends when its feed leaves a gap; the hypervisor then reports the domain stopped."""
+    with booted(key_value_image) as guest:
+        guest.connect()
+        guest.ask(Execute(8, 9, START_US, SEED, encode_get(b"x")))
+
+        assert guest.wait_for_power_off() == 0
+        assert "the entry command ended with exit code 1" in guest.console()
+
+
+def test_the_lying_variant_changes_one_byte_of_every_third_reply(project_catalog: Catalog) -> None:
+    """And nothing else: the others, and all updates, are those of the honest service."""
+    liar = build("key-value", project_catalog, lambda progress: None, "wrong-reply")
+    with booted(liar) as guest:
+        guest.connect()
+        executed = [_execute(guest, 1, encode_set(b"colour", b"blue"))]
+        executed += [_execute(guest, sequence, encode_get(b"colour")) for sequence in range(2, 7)]
+
+    right = executed[1].reply
+    assert [entry.reply == right for entry in executed[1:]] == [True, False, True, True, False]
+    assert sum(a != b for a, b in zip(executed[2].reply, right, strict=True)) == 1
+    assert liar.manifest.fault_injection
+
+
+def _get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: auction.example\r\n\r\n".encode()
+
+
+def _bid() -> bytes:
+    query = "itemId=1&userId=2&minBid=1&bid=987654.32&maxBid=987655.43&qty=1&maxQty=1"
+    return _get(f"{SERVLET}StoreBid?{query}")
+
+
+def test_the_auction_site_boots_with_its_data_set(project_catalog: Catalog) -> None:
+    """All three tiers serve from one domain; the database holds what the manifest says."""
+    image = build("rubis-mariadb", project_catalog, lambda progress: None)
+    with booted(image) as guest:
+        hello = guest.connect()
+        home = _execute(guest, 1, _get("/rubis_servlets/"))
+        categories = _execute(guest, 2, _get(f"{SERVLET}BrowseCategories"))
+        bid = _execute(guest, 3, _bid())
+
+    assert (hello.service, hello.image) == ("rubis", image.image_id)
+    assert home.reply.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"Antiques" in categories.reply
+    assert categories.update == b""
+    assert b"ERROR" not in bid.reply
+    assert b"987654.32" in bid.update
+    assert image.manifest.data_set is not None
+    assert (image.manifest.data_set["name"], image.manifest.data_set["start_time_us"]) == ("tiny", START_US)
+
+
+def test_the_rounding_variant_differs_in_the_update_alone(project_catalog: Catalog) -> None:
+    """Its database rounds, its Python code is the same: the update that is read back tells."""
+    image = build("rubis-mariadb", project_catalog, lambda progress: None, "rounded-bids")
+    with booted(image) as guest:
+        guest.connect()
+        bid = _execute(guest, 1, _bid())
+
+    assert b"ERROR" not in bid.reply
+    assert b"987654.32" not in bid.update
+    assert b"98765" in bid.update
+    assert image.manifest.fault_injection
