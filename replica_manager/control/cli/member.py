@@ -1,6 +1,5 @@
 """`spare server run`, `spare witness run`: one process of a cell in the foreground."""
 
-
 import time
 
 import click

@@ -1,0 +1,261 @@
+"""`spare demo`: RUBiS on a one-machine cell of real virtual machines, under emulated users.
+
+Builds the image if it is not there, starts the cell (f = 1: two servers, a witness, four virtual machines), has
+emulated users browse, bid and sell, compares the databases of all domains at one agreed position before and after,
+stops everything, and writes `report.json` and `summary.txt`.
+"""
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.environment import environment
+from benchmarks.machine_traces import left_behind, machine_traces
+from benchmarks.session_window import Moment, look_now, window_figures
+from replica_manager.config import Config
+from replica_manager.config_addresses import parse_address
+from replica_manager.config_check import load
+from replica_manager.control.cell_down import plan_down, take_down
+from replica_manager.control.cell_network import network_of
+from replica_manager.control.cell_up import bring_up
+from replica_manager.control.checkpoint import take_checkpoint
+from replica_manager.event_loop import run as run_event_loop
+from replica_manager.network import namespaces
+from replica_manager.network.address_plan import namespace_name
+from rubis_adapter.client_emulator.emulation import run_emulation
+from rubis_adapter.client_emulator.settings import EmulatorSettings, Phase, Progress
+
+IMAGE = "rubis-mariadb"
+DATA_SET_START_US = 1_700_000_000_000_000
+"""When the image's data set begins: auctions end one to seven days later."""
+REFRESH_UPDATES_MAX = 20
+CHECKPOINT_TIMEOUT_S = 600.0
+POLL_S = 0.2
+Report = Callable[[str], None]
+
+CELL_FILE = f"""# Made by `spare demo`; `spare cell down -c` this file removes everything after a crash of the command.
+[cell]
+name = "demo"
+f = 1
+state_dir = "cell"
+
+[service]
+image = "{IMAGE}"
+listen = "http"
+clock_start_us = {DATA_SET_START_US}
+
+[hypervisor]
+image_dir = "%(images)s"
+
+[updates]
+refresh_updates_max = {REFRESH_UPDATES_MAX}
+
+[[server]]
+id = 0
+%(publish)s
+[[server]]
+id = 1
+"""
+
+
+class DemoFailed(Exception):
+    """Raised when the demo ran and something that it is to show is not so; the report says what."""
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """How long and how much."""
+
+    directory: Path
+    images: Path
+    clients: int = 50
+    session_s: float = 240.0
+    up_ramp_s: float = 20.0
+    think_time_scale: float = 0.5
+    seed: int = 1
+    publish: str = ""
+    """`address:port` of this machine where a browser finds the site while the demo runs."""
+
+
+def run_demo(settings: DemoSettings, report: Report) -> dict[str, Any]:
+    """Run the demo; return the report, which is also written.
+
+    Raises:
+        DemoFailed: a reply failed, or databases differ.
+        ControlError, ImageError, NetworkError: the cell cannot be started; nothing is left behind.
+    """
+    settings.directory.mkdir(parents=True, exist_ok=True)
+    _build_image(settings, report)
+    config = _configure(settings)
+    network = network_of(config)
+    take_down(config, network, plan_down(config, purge=True), report)
+    traces = machine_traces(str(settings.directory))
+    try:
+        bring_up(config, network, report)
+        document = _serve(settings, config, report)
+    finally:
+        report("stopping the cell")
+        take_down(config, network, plan_down(config, purge=False), report)
+    document["left_behind"] = left_behind(traces, machine_traces(str(settings.directory)))
+    return _conclude(settings, document)
+
+
+def _build_image(settings: DemoSettings, report: Report) -> None:
+    from images.build import build
+    from images.catalog import Catalog
+    from replica_manager.control.cli.image import ProgressLine
+
+    report(f"image {IMAGE}: building what is missing")
+    image = build(IMAGE, Catalog(settings.images), ProgressLine().show)
+    report(f"image {image.image_id}")
+
+
+def _configure(settings: DemoSettings) -> Config:
+    file = settings.directory / "cell.toml"
+    publish = f'publish = "{settings.publish}"\n' if settings.publish else ""
+    file.write_text(CELL_FILE % {"images": settings.images, "publish": publish})
+    return load(file)
+
+
+# -- under load ------------------------------------------------------------------------------------------------
+
+
+def _serve(settings: DemoSettings, config: Config, report: Report) -> dict[str, Any]:
+    before = environment()
+    first = take_checkpoint(config, CHECKPOINT_TIMEOUT_S)
+    report(f"checkpoint at {first.point}: {'all databases equal' if first.is_equal else 'DATABASES DIFFER'}")
+    emulation, window = _run_load(settings, config, report)
+    last = take_checkpoint(config, CHECKPOINT_TIMEOUT_S)
+    report(f"checkpoint at {last.point}: {'all databases equal' if last.is_equal else 'DATABASES DIFFER'}")
+    return {
+        **before,
+        **emulation,
+        **window,
+        "replica_state_digests": dict(last.digests),
+        "replica_state_digests_at_start": dict(first.digests),
+        "checkpoints": [first.point, last.point],
+        "refresh_updates_max": REFRESH_UPDATES_MAX,
+        "load_average_after": environment()["load_average"],
+    }
+
+
+class _Phases:
+    """Hears the emulation's progress; the main thread looks at the cell when the runtime session begins and ends."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self.session_began = threading.Event()
+        self.session_ended = threading.Event()
+        self._told_s = -10.0
+
+    def hear(self, progress: Progress) -> None:
+        """Called by the emulation once a second."""
+        if progress.phase is not Phase.UP_RAMP:
+            self.session_began.set()
+        if progress.phase not in (Phase.UP_RAMP, Phase.RUNTIME_SESSION):
+            self.session_ended.set()
+        if progress.elapsed_s - self._told_s >= 10 or progress.phase is Phase.FINISHING:
+            self._told_s = progress.elapsed_s
+            self._report(
+                f"{progress.phase}: {progress.elapsed_s:.0f} of {progress.total_s:.0f} s, "
+                f"{progress.running_clients} users, {progress.requests} requests, "
+                f"{progress.requests_per_s:.0f}/s, {progress.failed_requests} failed"
+            )
+
+
+def _run_load(settings: DemoSettings, config: Config, report: Report) -> tuple[dict[str, Any], dict[str, Any]]:
+    phases = _Phases(report)
+    outcome: dict[str, Any] = {}
+    emulator = EmulatorSettings(
+        addresses=tuple(parse_address(server.public_address) for server in config.server),
+        clients=settings.clients,
+        think_time_scale=settings.think_time_scale,
+        up_ramp_s=settings.up_ramp_s,
+        session_s=settings.session_s,
+        down_ramp_s=5.0,
+        seed=settings.seed,
+    )
+
+    def emulate() -> None:
+        try:
+            place = namespace_name(config.cell.name, "clients")
+            result = namespaces.call_in(place, lambda: run_event_loop(run_emulation(emulator, phases.hear)))
+            outcome["report"] = result.to_json()
+        finally:
+            phases.session_began.set()
+            phases.session_ended.set()
+
+    # A daemon: Ctrl-C in the main thread ends the command without waiting for the users.
+    thread = threading.Thread(target=emulate, name="emulated-users", daemon=True)
+    thread.start()
+    began = _look_after(phases.session_began, config)
+    ended = _look_after(phases.session_ended, config)
+    while thread.is_alive():
+        thread.join(POLL_S)
+    if "report" not in outcome:
+        raise DemoFailed("the client emulator ended without a report; see the lines above")
+    return outcome["report"], window_figures(began, ended)
+
+
+def _look_after(event: threading.Event, config: Config) -> Moment:
+    while not event.wait(POLL_S):
+        pass
+    return look_now(config)
+
+
+# -- the conclusion --------------------------------------------------------------------------------------------
+
+
+def _conclude(settings: DemoSettings, document: dict[str, Any]) -> dict[str, Any]:
+    problems = list(_problems(document))
+    document["problems"] = problems
+    (settings.directory / "report.json").write_text(json.dumps(document, indent=2, default=str) + "\n")
+    summary = "\n".join(_summary_lines(document)) + "\n"
+    (settings.directory / "summary.txt").write_text(summary)
+    document["summary"] = summary
+    if problems:
+        raise DemoFailed(f"{summary}\nthe demo failed: {'; '.join(problems)}")
+    return document
+
+
+def _problems(document: dict[str, Any]) -> "list[str]":
+    digests = set(document["replica_state_digests"].values())
+    start = set(document["replica_state_digests_at_start"].values())
+    checks = {
+        f"{document['failed_requests']} requests failed": document["failed_requests"] == 0,
+        "the databases of the domains differ": len(digests) == 1 and len(start) == 1,
+        "the databases did not change": digests != start,
+        f"only {len(document['replica_state_digests'])} domains gave their state": len(
+            document["replica_state_digests"]
+        )
+        == 4,
+        f"left behind: {document['left_behind']}": not document["left_behind"],
+    }
+    return [problem for problem, is_good in checks.items() if not is_good]
+
+
+def _summary_lines(document: dict[str, Any]) -> "list[str]":
+    latency, session_s = document["latency_ms"], document["settings"]["session_s"]
+    digests = sorted(set(document["replica_state_digests"].values()))
+    equality = f"all equal: {digests[0][:16]}" if len(digests) == 1 else "DIFFERENT"
+    rate = f"{document['requests']} in {session_s:.0f} s ({document['throughput_rps']:.1f}/s)"
+    counts = f"{document['failed_requests']} failed, {document['modifying_requests']} changed the database"
+    percentiles = ", ".join(f"{name} {latency[name]:.0f} ms" for name in ("p50", "p90", "p99"))
+    lines = [
+        f"RUBiS on a cell of 2 servers, 1 witness and 4 virtual machines, {document['settings']['clients']} users",
+        f"  requests            {rate}, {counts}",
+        f"  nothing found       {100 * document['sorry_share']:.1f} % of the pages",
+        f"  latency             {percentiles}",
+        f"  databases           {len(document['replica_state_digests'])} domains, {equality}",
+        f"  passive domains     {100 * document['passive_cpu_share']:.1f} % of the active ones' CPU time",
+    ]
+    for name, role in sorted(document["roles"].items()):
+        asleep = document["suspended_seconds"].get(name)
+        sleep = f", suspended {asleep:.0f} of {document['window_s']:.0f} s" if asleep is not None else ""
+        lines.append(f"    {name} {role:<8} {document['cpu_seconds'][name]:7.1f} CPU s{sleep}")
+    for server, count in sorted(document["refreshes"].items()):
+        lines.append(f"    {server} refreshed its passive domain {count} times")
+    return lines
