@@ -90,7 +90,7 @@ class WebClient:
 
     def _wait(self, deadline: float, what: str) -> None:
         ready = self._selector.select(timeout=max(0.0, deadline - time.monotonic()))
-        if not ready:
+        if not ready or time.monotonic() > deadline:
             raise ServiceFailed(f"no sign of {what} after {self._timeout_seconds:.0f} s")
         had_connection = self._connection is not None
         self._handle(ready)

@@ -37,11 +37,16 @@ class UpdateSender:
         """Reports the end of a request.  Raises `OSError` if the adapter is not there."""
         self._connected().sendall(_FRAME.pack(_SEQUENCE_BYTES + len(update), sequence) + update)
 
+    def close(self) -> None:
+        """Ends the connection; the next update opens one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
     def _connected(self) -> socket.socket:
         # The adapter never sends anything: what can be read is the end of the connection.
         if self._connection is not None and select.select([self._connection], [], [], 0)[0]:
-            self._connection.close()
-            self._connection = None
+            self.close()
         if self._connection is None:
             self._connection = socket.socket(socket.AF_UNIX)
             self._connection.connect(str(self._path))
