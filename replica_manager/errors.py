@@ -19,6 +19,20 @@ class CellHasServed(ManagerError):
         super().__init__(f"{state_dir} holds the state of a cell that has served")
 
 
+class MemoryLost(ManagerError):
+    """Raised at a start without `--born` over an empty log: an operating error, nothing is changed.
+
+    A member that takes part again under its old identity without what it promised could let two histories be chosen.
+    Source: design "Agreement stage", Identity (`S4`).
+    """
+
+    hint = "if this cell is new, start it with 'spare cell up', or the member with --born; otherwise its disk was lost"
+
+    def __init__(self, directory: Path) -> None:
+        """`directory` should hold the log."""
+        super().__init__(f"{directory} holds no agreement log: this member has lost its memory")
+
+
 class CheckpointUnderWay(ManagerError):
     """Raised when a checkpoint is asked for while domains still give their state for another: our misuse, try later."""
 

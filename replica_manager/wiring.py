@@ -23,7 +23,7 @@ from replica_manager.control.control_socket import ControlSocket
 from replica_manager.control.event_file import EventFile
 from replica_manager.control.event_log import EventLog
 from replica_manager.domain_specs import DomainSpecs
-from replica_manager.errors import CellHasServed
+from replica_manager.errors import CellHasServed, MemoryLost
 from replica_manager.execution.local_domains import DomainLink, LocalDomains
 from replica_manager.execution.wrapper_link import LinkSettings, UnixWrapperLink
 from replica_manager.execution.wrapper_session import WrapperLimits
@@ -57,14 +57,20 @@ SWEEP_INTERVAL_S = 5.0
 BACKLOG = 1024
 
 
-async def run_server(config: Config, server_id: int) -> int:
+async def run_server(config: Config, server_id: int, *, is_born: bool) -> int:
     """Run server `server_id` until it is told to stop; return the exit code of the process.
 
+    Args:
+        config: complete configuration, checked.
+        server_id: a server of it.
+        is_born: whether the cell starts for the first time; only then may the log be empty.
+
     Raises:
+        MemoryLost: the log is empty, and the cell is not new.
         CellHasServed: the state directory belongs to a cell that has served and stopped.
     """
     async with contextlib.AsyncExitStack() as stack:
-        assembly = ServerAssembly(config, server_id, stack)
+        assembly = ServerAssembly(config, server_id, stack, is_born=is_born)
         await assembly.build()
         return await assembly.serve()
 
@@ -72,8 +78,9 @@ async def run_server(config: Config, server_id: int) -> int:
 class ServerAssembly:
     """The parts of one server; each is closed in the reverse order of its making."""
 
-    def __init__(self, config: Config, server_id: int, stack: contextlib.AsyncExitStack) -> None:
+    def __init__(self, config: Config, server_id: int, stack: contextlib.AsyncExitStack, *, is_born: bool) -> None:
         """Prepare; `build` does the work."""
+        self._is_born = is_born
         self._config = config
         self._id = server_id
         self._stack = stack
@@ -113,6 +120,8 @@ class ServerAssembly:
         self._stack.callback(self.storage.close)
         if next(iter(self.storage.scan(PREFIX, PREFIX_END)), None) is not None:
             raise CellHasServed(self._paths.state_dir)
+        if not self._is_born:
+            raise MemoryLost(path.parent)
 
     def _make_agreement(self) -> None:
         own = MemberId.server(self._id)

@@ -9,6 +9,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from agreement.errors import MalformedMessage
@@ -20,6 +21,7 @@ from agreement.storage import StableStorage
 from agreement.witness import Witness
 from replica_manager.cell_paths import CellPaths
 from replica_manager.config import Config
+from replica_manager.errors import MemoryLost
 from replica_manager.member_addresses import peer_credentials, private_addresses
 from replica_manager.ordering.errors import RefusalReason
 from replica_manager.ordering.member_driver import DriverHandler, MemberDriver, monotonic_ms
@@ -34,20 +36,22 @@ Report = Callable[[str, Mapping[str, Any]], None]
 """Takes a named event with its data."""
 
 
-async def run_witness(config: Config, witness_id: int, report: Report) -> int:
+async def run_witness(config: Config, witness_id: int, report: Report, *, is_born: bool) -> int:
     """Run witness `witness_id` until SIGTERM or SIGINT; return the exit code of the process.
 
     Args:
         config: complete configuration, checked.
         witness_id: a witness of it.
         report: takes what happens, by name.
+        is_born: whether the cell starts for the first time; only then may the log be empty.
 
     Raises:
+        MemoryLost: the log is empty, and the cell is not new.
         StorageError: its log cannot be opened.
         TransportError: its keys cannot be loaded or its peer port cannot be opened.
     """
     async with contextlib.AsyncExitStack() as stack:
-        server = WitnessServer(config, witness_id, report)
+        server = WitnessServer(config, witness_id, report, is_born=is_born)
         stack.callback(server.close_storage)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -62,7 +66,7 @@ async def run_witness(config: Config, witness_id: int, report: Report) -> int:
 class WitnessServer:
     """One running witness."""
 
-    def __init__(self, config: Config, witness_id: int, report: Report) -> None:
+    def __init__(self, config: Config, witness_id: int, report: Report, *, is_born: bool) -> None:
         """Open the storage and take up its memory; `open` begins to talk.
 
         Raises:
@@ -78,7 +82,7 @@ class WitnessServer:
         self.has_failed = False
         tls = PeerTls(peer_credentials(paths.keys, config.cell.name, own))
         self.storage = SqliteStableStorage(directory / "agreement.db", config.cell.durability)
-        self.core = make_witness(config, own, self.storage)
+        self.core = make_witness(config, own, self.storage, directory, is_born=is_born)
         addresses = private_addresses(config)
         self.channel: PeerChannel[Message] = PeerChannel(
             Message,
@@ -137,7 +141,7 @@ class WitnessServer:
         self.end(f"the agreement log cannot be written: {error}")
 
 
-def make_witness(config: Config, own: MemberId, storage: StableStorage) -> Witness:
+def make_witness(config: Config, own: MemberId, storage: StableStorage, directory: Path, *, is_born: bool) -> Witness:
     """Return the witness with the memory that `storage` holds.
 
     Its incarnation survives a restart only if the storage was written with `durability = "sync"`; otherwise it takes
@@ -145,6 +149,8 @@ def make_witness(config: Config, own: MemberId, storage: StableStorage) -> Witne
     """
     settings, members = agreement_settings(config), first_members(config)
     content = list(storage.scan(PREFIX, PREFIX_END))
+    if not content and not is_born:
+        raise MemoryLost(directory)
     if not content:
         return Witness.born(Identity(own, 1), settings, members, monotonic_ms())
     known = read_storage(content).identity

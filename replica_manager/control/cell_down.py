@@ -9,7 +9,7 @@ from replica_manager.cell_paths import CellPaths
 from replica_manager.config import Config
 from replica_manager.control.cell_network import CellNetwork, Reporter
 from replica_manager.control.errors import ProcessError
-from replica_manager.control.leftovers import STATE_MARK, end_leftovers, find_machines, find_mounts
+from replica_manager.control.leftovers import SERVED_MARK, STATE_MARK, end_leftovers, find_machines, find_mounts
 from replica_manager.control.process_records import ProcessRecord, ProcessRecords
 from replica_manager.control.processes import end_all, wait_until_ended
 
@@ -74,7 +74,8 @@ def plan_fresh(config: Config) -> Sequence[Path]:
     """Return what holds the state of an earlier run: agreement logs and disks of domains; not keys, logs, events."""
     paths = CellPaths.of(config)
     members = sorted(path for pattern in ("s[0-9]*", "w[0-9]*") for path in paths.state_dir.glob(pattern))
-    return [*members, *_domain_disks(config, paths)]
+    served = [mark for mark in (paths.state_dir / SERVED_MARK,) if mark.exists()]
+    return [*members, *_domain_disks(config, paths), *served]
 
 
 def discard(directories: Sequence[Path]) -> None:

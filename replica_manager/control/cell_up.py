@@ -9,11 +9,11 @@ import msgspec
 
 from replica_manager.cell_paths import CellPaths, MemberKind
 from replica_manager.config import Config
-from replica_manager.control.cell_down import plan_down, take_down
+from replica_manager.control.cell_down import discard, plan_down, plan_fresh, take_down
 from replica_manager.control.cell_network import CellNetwork, Reporter, certificate_addresses, member_id
 from replica_manager.control.control_client import ControlClient
 from replica_manager.control.errors import ControlError, ControlTimeout, ProcessError
-from replica_manager.control.leftovers import STATE_MARK, has_leftovers
+from replica_manager.control.leftovers import SERVED_MARK, STATE_MARK, has_leftovers
 from replica_manager.control.member_process import ending, member_command, start_member, tail_of
 from replica_manager.control.process_records import ProcessRecord, ProcessRecords
 from replica_manager.control.processes import reap
@@ -92,6 +92,10 @@ def _clear_leftovers(config: Config, network: CellNetwork, paths: CellPaths, rep
 
 
 def _start(config: Config, network: CellNetwork, paths: CellPaths, report: Reporter, command_of: MemberCommand) -> None:
+    is_new = not (paths.state_dir / SERVED_MARK).exists()
+    if is_new:
+        # What a start that was given up has left: no client was told anything of it.
+        discard(plan_fresh(config))
     _make_directories(config, paths)
     issue_keys(config, paths.keys)
     network.up(report)
@@ -102,10 +106,12 @@ def _start(config: Config, network: CellNetwork, paths: CellPaths, report: Repor
     publish = {("server", server.id): server.publish for server in config.server}
     records: list[ProcessRecord] = []
     for kind, member in members:
-        command = command_of(kind, member, config.path)
+        # Only here is it known that the cell is new: an empty log alone may be one that was lost.
+        command = (*command_of(kind, member, config.path), *(("--born",) if is_new else ()))
         records.append(start_member(paths, network, kind, member, command, publish.get((kind, member), "")))
         report(f"{kind} {member}: process {records[-1].identity.pid}, log {records[-1].log}")
     _wait_until_serving(config, paths, records, report)
+    (paths.state_dir / SERVED_MARK).touch()
 
 
 def _make_directories(config: Config, paths: CellPaths) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ import pytest
 
 from agreement.identifiers import Identity, MemberId
 from agreement.records import PREFIX, PREFIX_END, read_storage
+from replica_manager.cell_paths import CellPaths
 from replica_manager.config import CellSection, Config, ServerSection, ServiceSection, WitnessSection
+from replica_manager.errors import MemoryLost
 from replica_manager.ordering.errors import RefusalReason, TransportError
 from replica_manager.ordering.peer_port import PeerRefused
 from replica_manager.witness_server import WitnessServer, named
@@ -39,9 +42,9 @@ def ignore(kind: str, data: Mapping[str, Any]) -> None:
     """Nobody looks at this witness's events."""
 
 
-async def life_of(config: Config) -> Identity:
+async def life_of(config: Config, *, is_born: bool = True) -> Identity:
     """Start a witness, wait until its birth record is durable, stop it; return who it was."""
-    server = WitnessServer(config, 0, ignore)
+    server = WitnessServer(config, 0, ignore, is_born=is_born)
     await server.open()
     await until(lambda: server.driver.counters.write_count > 0)
     await server.close()
@@ -57,7 +60,17 @@ def test_a_witness_keeps_its_identity_over_a_restart_with_synced_storage(tmp_pat
     make_keys(tmp_path / "keys")
     config = make_config(tmp_path)
     assert asyncio.run(life_of(config)) == Identity(W0, 1)
-    assert asyncio.run(life_of(config)) == Identity(W0, 1)
+    assert asyncio.run(life_of(config, is_born=False)) == Identity(W0, 1)
+
+
+def test_a_witness_whose_disk_was_lost_does_not_speak_under_its_old_name(tmp_path: Path) -> None:
+    """S4: an empty member that answers again lets two histories be chosen."""
+    make_keys(tmp_path / "keys")
+    config = make_config(tmp_path)
+    asyncio.run(life_of(config))
+    shutil.rmtree(CellPaths.of(config).state("witness", 0))
+    with pytest.raises(MemoryLost):
+        asyncio.run(life_of(config, is_born=False))
 
 
 @pytest.mark.parametrize("durability", ["async", "none"])
@@ -81,7 +94,7 @@ def test_a_witness_talks_to_servers_and_ends_links_that_make_no_sense(tmp_path: 
     events: list[tuple[str, Mapping[str, Any]]] = []
 
     async def scenario() -> None:
-        witness = WitnessServer(config, 0, lambda kind, data: events.append((kind, data)))
+        witness = WitnessServer(config, 0, lambda kind, data: events.append((kind, data)), is_born=True)
         await witness.open()
         recorder = Recorder()
         server = make_transport(S0, members, keys, recorder)
@@ -104,7 +117,7 @@ def test_a_witness_talks_to_servers_and_ends_links_that_make_no_sense(tmp_path: 
 def test_a_witness_without_keys_says_which_files_it_misses(tmp_path: Path) -> None:
     async def scenario() -> None:
         with pytest.raises(TransportError, match=r"witness-0\.key"):
-            WitnessServer(make_config(tmp_path), 0, ignore)
+            WitnessServer(make_config(tmp_path), 0, ignore, is_born=True)
 
     asyncio.run(scenario())
 
@@ -116,7 +129,7 @@ from pathlib import Path
 from replica_manager.config import Config
 from replica_manager.witness_server import run_witness
 config = msgspec.json.decode(sys.argv[1], type=Config, dec_hook=lambda wanted, value: wanted(value))
-sys.exit(asyncio.run(run_witness(config, 0, lambda kind, data: print(kind, flush=True))))
+sys.exit(asyncio.run(run_witness(config, 0, lambda kind, data: print(kind, flush=True), is_born=True)))
 """
 
 

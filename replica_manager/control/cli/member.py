@@ -7,6 +7,12 @@ import click
 from replica_manager import event_loop
 from replica_manager.control.cli.options import Settings, config_option
 
+born_option = click.option(
+    "--born",
+    is_flag=True,
+    help="The cell is new: its first start ever.  Without it, an empty log counts as a lost memory.",
+)
+
 
 @click.group()
 def server() -> None:
@@ -20,22 +26,24 @@ def witness() -> None:
 
 @server.command("run")
 @click.option("--id", "server_id", type=int, required=True, help="Number of the server, from 0.")
+@born_option
 @config_option
 @click.pass_obj
-def run_server_command(settings: Settings, server_id: int) -> int:
+def run_server_command(settings: Settings, server_id: int, born: bool) -> int:
     """Run server ID in the foreground until SIGTERM; what `spare cell up` and a unit file start."""
     config = settings.load()
     _require_member([one.id for one in config.server], "server", server_id)
     from replica_manager.wiring import run_server
 
-    return event_loop.run(run_server(config, server_id))
+    return event_loop.run(run_server(config, server_id, is_born=born))
 
 
 @witness.command("run")
 @click.option("--id", "witness_id", type=int, required=True, help="Number of the witness, from 0.")
+@born_option
 @config_option
 @click.pass_obj
-def run_witness_command(settings: Settings, witness_id: int) -> int:
+def run_witness_command(settings: Settings, witness_id: int, born: bool) -> int:
     """Run witness ID in the foreground until SIGTERM."""
     config = settings.load()
     _require_member([one.id for one in config.witness], "witness", witness_id)
@@ -47,7 +55,9 @@ def run_witness_command(settings: Settings, witness_id: int) -> int:
     file = EventFile(CellPaths.of(config).witness_event_file(witness_id))
     events = EventLog(witness_id, lambda: time.time_ns() // 1000, file)
     try:
-        return event_loop.run(run_witness(config, witness_id, lambda kind, data: events.record(kind, **data)))
+        return event_loop.run(
+            run_witness(config, witness_id, lambda kind, data: events.record(kind, **data), is_born=born)
+        )
     finally:
         events.close()
 
