@@ -184,7 +184,7 @@ class ManagerCore:
                 self._event("membership_changed", **effect._asdict())
                 self.catch_up.forget_peers_except(effect.live_servers)
                 self.voter.recount()
-            case RoundOpened(round_number=round_number, count=count):
+            case RoundOpened(round_number=round_number, activations=count):
                 self._event("round_opened", round=round_number, count=count, sequence=sequence)
                 self._offer(round_number)
             case ProgressMade():

@@ -10,7 +10,7 @@ from replica_manager.network.keys import member_files
 from replica_manager.ordering.peer_tls import PeerCredentials
 
 
-def private_addresses(config: Config) -> dict[MemberId, tuple[str, int]]:
+def private_addresses(config: Config) -> dict[MemberId, Address]:
     """Return the peer port of every member."""
     found = {MemberId.server(server.id): parse_address(server.private_address) for server in config.server}
     return found | {MemberId.witness(one.id): parse_address(one.private_address) for one in config.witness}

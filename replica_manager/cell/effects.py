@@ -61,7 +61,8 @@ class RoundOpened(NamedTuple):
     """Fewer than `T` domains are active: servers with a passive domain offer it."""
 
     round_number: int
-    count: int
+    activations: int
+    """Domains to be activated."""
 
 
 class ProgressMade(NamedTuple):
