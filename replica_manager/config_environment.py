@@ -1,6 +1,7 @@
 """What a configuration needs from the machine it is checked on: images, disks, privileges."""
 
 import os
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ def check_environment(config: Config, report: Report, image_problem: ImageProble
     """
     if image_problem is not None:
         _check_images(config, report, image_problem)
+    _check_program(config, report)
     _check_disks(config, report)
     _check_privileges(config, report)
 
@@ -42,6 +44,12 @@ def _check_images(config: Config, report: Report, image_problem: ImageProblem) -
             own: KeyPath = ("server", index, "image")
             path = own if report.is_given(own) else ("service", "image")
             report.error(path, *problem, uses=(("hypervisor", "driver"),))
+
+
+def _check_program(config: Config, report: Report) -> None:
+    command = config.service.command
+    if config.hypervisor.driver == "subprocess" and command and shutil.which(command[0]) is None:
+        report.error(("service", "command"), f"`{command[0]}` is not an executable program on this machine")
 
 
 def _check_disks(config: Config, report: Report) -> None:

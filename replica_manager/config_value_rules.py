@@ -57,7 +57,14 @@ def _check_subprocess(config: Config, report: Report) -> None:
         report.error(
             ("service", "command"),
             'driver = "subprocess" needs the command of the wrapper',
-            'like command = ["python3", "-m", "exec_wrapper", "exec_wrapper.examples.key_value"]',
+            'like command = ["python3", "-m", "exec_wrapper", "--link", "unix:{channel}", "my_service"]',
+            uses=(DRIVER,),
+        )
+    elif config.service.command and not any("{channel}" in word for word in config.service.command):
+        report.error(
+            ("service", "command"),
+            "no word of the command has {channel}, the socket on which the wrapper is to listen",
+            'add "--link", "unix:{channel}"',
             uses=(DRIVER,),
         )
     if any(server.uri for server in config.server):

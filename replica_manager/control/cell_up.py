@@ -1,5 +1,6 @@
 """Starts a one-machine cell: keys, networks, one detached process per member; waits until it serves."""
 
+import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -54,13 +55,26 @@ def bring_up(
     """
     paths = CellPaths.of(config)
     _clear_leftovers(config, network, paths, report)
+    is_new = not plan_fresh(config)
     try:
         _start(config, network, paths, report, command_of)
     except BaseException:
         # Ctrl-C too: a cell that half runs is worse than none.
         report("ending what was started")
-        take_down(config, network, plan_down(config, purge=False), report)
+        _undo(config, network, report, is_new=is_new)
         raise
+
+
+def _undo(config: Config, network: CellNetwork, report: Reporter, *, is_new: bool) -> None:
+    """End what was started; a second Ctrl-C waits until that is done."""
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        take_down(config, network, plan_down(config, purge=False), report)
+        if is_new:
+            # A cell that never came to serve has no state worth keeping; with it the next start would be refused.
+            discard(plan_fresh(config))
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 def stored_config(runtime_dir: Path) -> Config | None:
@@ -80,7 +94,7 @@ def _all_run(records: Sequence[ProcessRecord], config: Config) -> bool:
     ended = [record for record in records if not record.is_alive]
     if ended and len(ended) < len(records):
         names = ", ".join(record.name for record in ended)
-        hint = f"`spare cell down` ends the rest\n{tail_of(Path(ended[0].log))}"
+        hint = f"`spare cell down` ends the rest\n{tail_of(Path(ended[0].log), ended[0].log_offset)}"
         raise ProcessError(f"the cell {config.cell.name} runs without {names}", hint)
     return not ended
 
@@ -163,15 +177,17 @@ def _wait_until_serving(config: Config, paths: CellPaths, records: Sequence[Proc
         if all(state == "serving" for state in shown.values()):
             return
         if time.monotonic() - started_s > limit_s:
-            late = next(number for number, state in shown.items() if state != "serving")
-            hint = tail_of(paths.log("server", late))
-            raise ControlTimeout(f"server {late} does not serve after {limit_s:g} s: {shown[late]}", hint)
+            late = next(record for record in records if shown.get(record.member, "serving") != "serving")
+            hint = tail_of(Path(late.log), late.log_offset)
+            raise ControlTimeout(f"{late.name} does not serve after {limit_s:g} s: {shown[late.member]}", hint)
         time.sleep(POLL_S)
 
 
 def _require_alive(record: ProcessRecord) -> None:
     if not record.is_alive:
-        raise ProcessError(f"{record.name} ended{ending(reap(record.identity.pid))}", tail_of(Path(record.log)))
+        raise ProcessError(
+            f"{record.name} ended{ending(reap(record.identity.pid))}", tail_of(Path(record.log), record.log_offset)
+        )
 
 
 def _state(socket: Path) -> str:

@@ -17,6 +17,7 @@ from replica_manager.control.process_records import ProcessRecord, ProcessRecord
 from replica_manager.control.processes import identify, reap
 
 LOG_TAIL_LINES = 15
+LOG_TAIL_BYTES = 16 * 1024
 PUBLISH_VARIABLE = "SPARE_PUBLISH_FD"
 """Tells the process which of its file descriptors is the published listening socket."""
 PUBLISH_DESCRIPTOR = 3
@@ -54,6 +55,7 @@ def start_member(
     with contextlib.ExitStack() as stack:
         outputs = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         stack.callback(os.close, outputs)
+        log_offset = os.fstat(outputs).st_size
         files: list[Any] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
         files += [(os.POSIX_SPAWN_DUP2, outputs, descriptor) for descriptor in (1, 2)]
         if publish:
@@ -63,8 +65,8 @@ def start_member(
         pid = network.inside(kind, member, lambda: _spawn(command, environment, files))
     identity = identify(pid)
     if identity is None:
-        raise ProcessError(f"{kind} {member} ended at once{ending(reap(pid))}", tail_of(log))
-    record = ProcessRecord(kind, member, identity, str(log))
+        raise ProcessError(f"{kind} {member} ended at once{ending(reap(pid))}", tail_of(log, log_offset))
+    record = ProcessRecord(kind, member, identity, str(log), log_offset)
     ProcessRecords(paths.processes).write(record)
     return record
 
@@ -98,12 +100,12 @@ def ending(exit_code: int | None) -> str:
     return f" by signal {-exit_code}" if exit_code < 0 else f" with exit code {exit_code}"
 
 
-def tail_of(log: Path) -> str:
-    """Return the last lines of a log, to be shown under an error."""
+def tail_of(log: Path, offset: int = 0) -> str:
+    """Return the last lines that a log has behind `offset`, to be shown under an error."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 16_384))
-            lines = file.read().decode(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+            file.seek(max(offset, file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
+            lines = file.read(LOG_TAIL_BYTES).decode(errors="replace").splitlines()[-LOG_TAIL_LINES:]
     except OSError as error:
         return f"its log {log} cannot be read: {error.strerror}"
     return f"the end of {log}:\n" + "\n".join(f"  {line}" for line in lines) if lines else f"its log {log} is empty"

@@ -18,6 +18,8 @@ class ProcessRecord(msgspec.Struct, frozen=True):
     identity: ProcessIdentity
     log: str
     """Where its standard outputs go."""
+    log_offset: int
+    """Bytes that former processes of the member have left there."""
 
     @property
     def name(self) -> str:
