@@ -39,6 +39,14 @@ def fresh_catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     return Catalog(directory)
 
 
+def link_layers(source: Catalog, target: Catalog) -> None:
+    """Let the new catalog `target` begin with the layers of `source`, so that its builds fetch no packages."""
+    directory = target.directory / ".layers"
+    directory.mkdir(parents=True)
+    for layer in (source.directory / ".layers").iterdir():
+        (directory / layer.name).hardlink_to(layer)
+
+
 def start_build(recipe: str, catalog: Catalog) -> "subprocess.Popen[bytes]":
     """Start a build in a process of its own, and return when it has got as far as fetching packages."""
     code = (

@@ -11,7 +11,8 @@ from images.build import STEP_COUNT, build
 from images.catalog import Catalog, Image
 from images.errors import BuildFailed, BuildToolMissing, DiskFull, RecipeUnknown
 from images.progress import BuildProgress
-from tests.images.conftest import end_build, start_build
+from images.recipe import RECIPES
+from tests.images.conftest import end_build, link_layers, start_build
 
 pytestmark = pytest.mark.slow
 
@@ -70,10 +71,10 @@ def test_building_again_without_a_change_does_nothing(project_catalog: Catalog, 
     assert reports == []
 
 
-def test_a_damaged_image_is_built_again(tmp_path: Path, key_value_image: Image) -> None:
+def test_a_damaged_image_is_built_again(tmp_path: Path, project_catalog: Catalog, key_value_image: Image) -> None:
     """It is not taken for finished; with its layers there, that takes no network."""
     catalog = Catalog(tmp_path / "images")
-    _link_layers(key_value_image, catalog)
+    link_layers(project_catalog, catalog)
     image = build("key-value", catalog, lambda progress: None)
     disk = image.disk.read_bytes()
     image.disk.chmod(0o644)
@@ -98,10 +99,10 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not [line for line in Path("/proc/mounts").read_text().splitlines() if str(tmp_path) in line]
 
 
-def test_two_builders_of_one_image_take_turns(project_catalog: Catalog, tmp_path: Path, key_value_image: Image) -> None:
+def test_two_builders_of_one_image_take_turns(tmp_path: Path, project_catalog: Catalog, key_value_image: Image) -> None:
     """The second one waits, says so, and finds the image made."""
     catalog = Catalog(tmp_path / "images")
-    _link_layers(key_value_image, catalog)
+    link_layers(project_catalog, catalog)
     images: list[Image] = []
     reports: list[BuildProgress] = []
     builders = [
@@ -117,10 +118,10 @@ def test_two_builders_of_one_image_take_turns(project_catalog: Catalog, tmp_path
     assert any("waiting for another build" in report.detail for report in reports)
 
 
-def test_a_failing_step_of_a_recipe_is_named(tmp_path: Path, key_value_image: Image) -> None:
+def test_a_failing_step_of_a_recipe_is_named(tmp_path: Path, project_catalog: Catalog, key_value_image: Image) -> None:
     """The author sees which step and where the output is; the catalog stays as it was."""
     catalog = Catalog(tmp_path / "images")
-    _link_layers(key_value_image, catalog)
+    link_layers(project_catalog, catalog)
     recipes = _changed_recipe(tmp_path, 'run = "mkdir -p /var/lib/key-value"', 'run = "echo out of shelves; exit 7"')
 
     with pytest.raises(BuildFailed, match="step making the directory of the data failed") as caught:
@@ -131,10 +132,12 @@ def test_a_failing_step_of_a_recipe_is_named(tmp_path: Path, key_value_image: Im
     assert not _work_directories(catalog)
 
 
-def test_a_root_file_system_that_does_not_fit_its_disk_is_named(tmp_path: Path, key_value_image: Image) -> None:
+def test_a_root_file_system_that_does_not_fit_its_disk_is_named(
+    tmp_path: Path, project_catalog: Catalog, key_value_image: Image
+) -> None:
     """With the two sizes and the key to change."""
     catalog = Catalog(tmp_path / "images")
-    _link_layers(key_value_image, catalog)
+    link_layers(project_catalog, catalog)
     recipes = _changed_recipe(tmp_path, "disk_mib = 512", "disk_mib = 64")
 
     with pytest.raises(BuildFailed, match="only 64 MiB") as caught:
@@ -169,17 +172,7 @@ def test_an_unknown_recipe_makes_no_directory(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def _link_layers(image: Image, catalog: Catalog) -> None:
-    """Let `catalog` begin with the layers of the catalog that `image` is in."""
-    target = catalog.directory / ".layers"
-    target.mkdir(parents=True)
-    for layer in (image.directory.parent / ".layers").iterdir():
-        (target / layer.name).hardlink_to(layer)
-
-
 def _changed_recipe(tmp_path: Path, old: str, new: str) -> Path:
-    from images.recipe import RECIPES
-
     directory = tmp_path / "recipes"
     directory.mkdir()
     text = (RECIPES / "key-value.toml").read_text().split("[variant")[0]

@@ -1,18 +1,24 @@
 """Real guests: the images boot, and their wrappers answer."""
 
+import struct
+from pathlib import Path
+
 import pytest
 
 from exec_wrapper.examples.key_value_commands import encode_get, encode_set
 from exec_wrapper.wire import Execute, Executed, Ping, Pong
 from images.build import build
 from images.catalog import Catalog, Image
+from images.recipe import RECIPES
 from tests.images.booted_guest import BootedGuest, booted
+from tests.images.conftest import link_layers
 
 pytestmark = [pytest.mark.vm, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 SEED = bytes(32)
 START_US = 1_700_000_000_000_000
 """When the data set of `rubis-mariadb` begins."""
+TRIPLE = "'''"
 SERVLET = "/rubis_servlets/servlet/edu.rice.rubis.servlets."
 
 
@@ -37,14 +43,41 @@ def test_the_key_value_guest_boots_and_serves(key_value_image: Image) -> None:
         assert reply.update == b""
 
 
-def test_a_guest_powers_off_when_its_entry_command_ends(key_value_image: Image) -> None:
-    """The wrapper ends when its feed leaves a gap; the hypervisor then reports the domain stopped."""
-    with booted(key_value_image) as guest:
-        guest.connect()
-        guest.ask(Execute(8, 9, START_US, SEED, encode_get(b"x")))
+PROBE_ENTRY = """
+busybox ip address show lo
+echo "host $(busybox hostname), image $SPARE_IMAGE, link $SPARE_LINK"
+busybox touch /tmp/t /run/r /dev/shm/s /var/lib/v && echo writable
+i=0
+while [ $i -lt 20 ]; do
+  ( busybox sleep 0.1 & )
+  i=$((i + 1))
+done
+busybox sleep 2
+echo "zombies: $(busybox grep -l '^State:.Z' /proc/[0-9]*/status | busybox wc -l)"
+exit 3
+"""
 
+
+def test_a_guest_is_what_a_service_expects_and_powers_off_when_it_ends(
+    project_catalog: Catalog, key_value_image: Image, tmp_path: Path
+) -> None:
+    """Loopback up, names set, the usual places writable, orphans collected; its end is a power-off."""
+    text = (RECIPES / "key-value.toml").read_text().split("[variant")[0]
+    begin, _, after = text.partition("entry = '''")
+    (tmp_path / "key-value.toml").write_text(f"{begin}entry = '''{PROBE_ENTRY}'''{after.partition(TRIPLE)[2]}")
+    catalog = Catalog(tmp_path / "images")
+    link_layers(project_catalog, catalog)
+    image = build("key-value", catalog, lambda progress: None, recipes=tmp_path)
+
+    with booted(image) as guest:
         assert guest.wait_for_power_off() == 0
-        assert "the entry command ended with exit code 1" in guest.console()
+        console = guest.console()
+
+    assert "127.0.0.1/8" in console
+    assert f"host s0.g1, image {image.image_id}, link virtio:org.spare.0" in console
+    assert "writable" in console
+    assert "zombies: 0" in console
+    assert "the entry command ended with exit code 3" in console
 
 
 def test_the_lying_variant_changes_one_byte_of_every_third_reply(project_catalog: Catalog) -> None:
@@ -66,8 +99,13 @@ def _get(path: str) -> bytes:
 
 
 def _bid() -> bytes:
-    query = "itemId=1&userId=2&minBid=1&bid=987654.32&maxBid=987655.43&qty=1&maxQty=1"
+    query = "itemId=1000&userId=2&minBid=1&bid=987654.32&maxBid=987655.43&qty=1&maxQty=1"
     return _get(f"{SERVLET}StoreBid?{query}")
+
+
+def _cents(amount: int) -> bytes:
+    """Return a price as row images write it: 64 bits, in cents."""
+    return struct.pack(">q", amount)
 
 
 def test_the_auction_site_boots_with_its_data_set(project_catalog: Catalog) -> None:
@@ -84,7 +122,7 @@ def test_the_auction_site_boots_with_its_data_set(project_catalog: Catalog) -> N
     assert b"Antiques" in categories.reply
     assert categories.update == b""
     assert b"ERROR" not in bid.reply
-    assert b"987654.32" in bid.update
+    assert bid.update.count(_cents(98765432)) == 2, "in the row of the bid and in that of the item"
     assert image.manifest.data_set is not None
     assert (image.manifest.data_set["name"], image.manifest.data_set["start_time_us"]) == ("tiny", START_US)
 
@@ -97,6 +135,6 @@ def test_the_rounding_variant_differs_in_the_update_alone(project_catalog: Catal
         bid = _execute(guest, 1, _bid())
 
     assert b"ERROR" not in bid.reply
-    assert b"987654.32" not in bid.update
-    assert b"98765" in bid.update
+    assert bid.update.count(_cents(98765432)) == 1, "in the row of the item alone"
+    assert bid.update.count(_cents(98765000)) == 1, "in the row of the bid"
     assert image.manifest.fault_injection
