@@ -55,14 +55,23 @@ def plan_down(config: Config, *, purge: bool) -> DownPlan:
     return DownPlan(members, len(find_machines(paths)), find_mounts(paths.runtime_dir), removed)
 
 
-def take_down(config: Config, network: CellNetwork, plan: DownPlan, report: Reporter) -> None:
+def take_down(
+    config: Config, network: CellNetwork, plan: DownPlan, report: Reporter, patience_s: float = PATIENCE_S
+) -> None:
     """Carry out `plan`; what ended meanwhile is passed over.
+
+    Args:
+        config: complete configuration.
+        network: of the cell.
+        plan: what to do.
+        report: takes progress lines.
+        patience_s: time for members to end by themselves.
 
     Raises:
         ProcessError: something cannot be removed.
     """
     identities = [record.identity for record in plan.members]
-    end_all(identities, PATIENCE_S, lambda pid: report(f"process {pid} did not end in {PATIENCE_S:g} s and was killed"))
+    end_all(identities, patience_s, lambda pid: report(f"process {pid} did not end in {patience_s:g} s and was killed"))
     paths = CellPaths.of(config)
     end_leftovers(paths, network, report)
     network.down(report)
@@ -73,6 +82,8 @@ def take_down(config: Config, network: CellNetwork, plan: DownPlan, report: Repo
 def plan_fresh(config: Config) -> Sequence[Path]:
     """Return what holds the state of an earlier run: agreement logs and disks of domains; not keys, logs, events."""
     paths = CellPaths.of(config)
+    if not (paths.state_dir / STATE_MARK).exists():
+        return []
     members = sorted(path for pattern in ("s[0-9]*", "w[0-9]*") for path in paths.state_dir.glob(pattern))
     served = [mark for mark in (paths.state_dir / SERVED_MARK,) if mark.exists()]
     return [*members, *_domain_disks(config, paths), *served]

@@ -23,6 +23,8 @@ POLL_S = 0.1
 ASK_TIMEOUT_S = 5.0
 START_MARGIN_S = 60.0
 """Beside the time to boot: keys, agreement, first contact between servers."""
+KNOWN_STATE = ("keys", "log")
+"""What `spare keys` and a server in the foreground make in a state directory before the cell's first start."""
 
 MemberCommand = Callable[[MemberKind, int, Path], Sequence[str]]
 
@@ -38,7 +40,11 @@ def is_running(config: Config) -> bool:
 
 
 def bring_up(
-    config: Config, network: CellNetwork, report: Reporter, command_of: MemberCommand = member_command
+    config: Config,
+    network: CellNetwork,
+    report: Reporter,
+    command_of: MemberCommand = member_command,
+    margin_s: float = START_MARGIN_S,
 ) -> None:
     """Start the cell, which does not run, and return once every server serves.
 
@@ -49,30 +55,30 @@ def bring_up(
         network: where the members live.
         report: takes progress lines.
         command_of: the command of a member's process.
+        margin_s: patience beyond the configured time to boot.
 
     Raises:
         ControlError: it cannot be started; with the end of the log of the member that failed.
     """
     paths = CellPaths.of(config)
     _clear_leftovers(config, network, paths, report)
-    is_new = not plan_fresh(config)
     try:
-        _start(config, network, paths, report, command_of)
+        records = _start(config, network, paths, report, command_of)
+        limit_s = config.timeouts.boot_ms / 1000 + margin_s
+        _wait_until_serving(config, paths, records, report, limit_s)
+        (paths.state_dir / SERVED_MARK).touch()
     except BaseException:
         # Ctrl-C too: a cell that half runs is worse than none.
         report("ending what was started")
-        _undo(config, network, report, is_new=is_new)
+        _undo(config, network, report)
         raise
 
 
-def _undo(config: Config, network: CellNetwork, report: Reporter, *, is_new: bool) -> None:
+def _undo(config: Config, network: CellNetwork, report: Reporter) -> None:
     """End what was started; a second Ctrl-C waits until that is done."""
     former = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         take_down(config, network, plan_down(config, purge=False), report)
-        if is_new:
-            # A cell that never came to serve has no state worth keeping; with it the next start would be refused.
-            discard(plan_fresh(config))
     finally:
         signal.signal(signal.SIGINT, former)
 
@@ -105,7 +111,9 @@ def _clear_leftovers(config: Config, network: CellNetwork, paths: CellPaths, rep
         take_down(config, network, plan_down(config, purge=False), report)
 
 
-def _start(config: Config, network: CellNetwork, paths: CellPaths, report: Reporter, command_of: MemberCommand) -> None:
+def _start(
+    config: Config, network: CellNetwork, paths: CellPaths, report: Reporter, command_of: MemberCommand
+) -> Sequence[ProcessRecord]:
     is_new = not (paths.state_dir / SERVED_MARK).exists()
     if is_new:
         # What a start that was given up has left: no client was told anything of it.
@@ -124,11 +132,11 @@ def _start(config: Config, network: CellNetwork, paths: CellPaths, report: Repor
         command = (*command_of(kind, member, config.path), *(("--born",) if is_new else ()))
         records.append(start_member(paths, network, kind, member, command, publish.get((kind, member), "")))
         report(f"{kind} {member}: process {records[-1].identity.pid}, log {records[-1].log}")
-    _wait_until_serving(config, paths, records, report)
-    (paths.state_dir / SERVED_MARK).touch()
+    return records
 
 
 def _make_directories(config: Config, paths: CellPaths) -> None:
+    _require_own_state(paths.state_dir)
     try:
         for directory in (paths.state_dir, paths.runtime_dir):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -139,6 +147,16 @@ def _make_directories(config: Config, paths: CellPaths) -> None:
         raise ProcessError(
             f"{error.filename} cannot be made: {error.strerror}", "see state_dir, runtime_dir"
         ) from error
+
+
+def _require_own_state(directory: Path) -> None:
+    """Refuse a directory with other people's files: `--purge` and `--fresh` will delete in it."""
+    if (directory / STATE_MARK).exists() or not directory.exists():
+        return
+    foreign = sorted(path.name for path in directory.iterdir() if path.name not in KNOWN_STATE)
+    if foreign:
+        message = f"state_dir {directory} has files that no cell made: {', '.join(foreign[:3])}"
+        raise ProcessError(message, "name a directory that is empty or does not exist")
 
 
 def issue_keys(config: Config, directory: Path, *, always: bool = False) -> Sequence[str]:
@@ -162,8 +180,9 @@ def issue_keys(config: Config, directory: Path, *, always: bool = False) -> Sequ
     return issued
 
 
-def _wait_until_serving(config: Config, paths: CellPaths, records: Sequence[ProcessRecord], report: Reporter) -> None:
-    limit_s = config.timeouts.boot_ms / 1000 + START_MARGIN_S
+def _wait_until_serving(
+    config: Config, paths: CellPaths, records: Sequence[ProcessRecord], report: Reporter, limit_s: float
+) -> None:
     started_s = time.monotonic()
     shown: dict[int, str] = {}
     while True:
@@ -177,7 +196,7 @@ def _wait_until_serving(config: Config, paths: CellPaths, records: Sequence[Proc
         if all(state == "serving" for state in shown.values()):
             return
         if time.monotonic() - started_s > limit_s:
-            late = next(record for record in records if shown.get(record.member, "serving") != "serving")
+            late = next(one for one in records if one.kind == "server" and shown[one.member] != "serving")
             hint = tail_of(Path(late.log), late.log_offset)
             raise ControlTimeout(f"{late.name} does not serve after {limit_s:g} s: {shown[late.member]}", hint)
         time.sleep(POLL_S)

@@ -16,9 +16,9 @@ from replica_manager.control.errors import ProcessError
 from replica_manager.control.processes import ProcessIdentity, end_all, find_processes, identify
 
 STATE_MARK = ".spare-cell"
+"""File in a directory that `spare cell up` made; only in such a directory is anything ever deleted."""
 SERVED_MARK = ".spare-served"
 """In a state directory whose cell has come to serve: its logs may hold what clients were told."""
-"""File in a directory that `spare cell up` made; only such a directory is ever removed as a whole."""
 
 
 def find_machines(paths: CellPaths) -> Sequence[ProcessIdentity]:
