@@ -42,10 +42,10 @@ class HostLink:
             self._channel = channel
             try:
                 self._serve_connection(channel)
-                if self._stream_failure is not None:
-                    raise self._stream_failure
             except Exception as error:  # noqa: BLE001 - the supervisor of a wrapper: an adapter may raise anything
                 self._report(error)
+                return FAILURE_EXIT_CODE
+            if self._stream_failure is not None:
                 return FAILURE_EXIT_CODE
             self._session.disconnected()
             self._channel = None
@@ -92,8 +92,8 @@ class HostLink:
 
     def _fail_stream(self, error: BaseException) -> None:
         # The manager closes the connection on `Failed`; that wakes the main thread, which then ends the wrapper.
-        self._report(error)
         self._stream_failure = error
+        self._report(error)
 
     def _write(self, data: bytes) -> None:
         channel = self._channel
@@ -110,8 +110,6 @@ class HostLink:
 
     def _report(self, error: BaseException) -> None:
         """Say why the wrapper ends: to people in full, to the manager in one line."""
-        if error is self._stream_failure:
-            return
         _logger.error("the service cannot go on", exc_info=error)
         if self._channel is None:
             return  # a write to an unconnected port would wait for ever

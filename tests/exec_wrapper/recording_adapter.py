@@ -76,3 +76,11 @@ class RecordingAdapter:
         """Count."""
         self.syncs += 1
         return self._cursor
+
+
+def create_adapter(arguments: Sequence[str]) -> RecordingAdapter:
+    """Return an adapter for the command line `[SNAPSHOT [PART-ERROR-AT]]`."""
+    adapter = RecordingAdapter("concurrent" if arguments[:1] == ["concurrent"] else "blocking")
+    if len(arguments) > 1:
+        adapter.part_error_at = int(arguments[1])
+    return adapter
