@@ -58,6 +58,32 @@ class NullCell:
         """Return every server's status."""
         return [self.status(server.id) for server in self._config.server]
 
+    def checkpoint(self) -> dict[str, Any]:
+        """Compare the states of all domains; return `{"point", "digests"}`."""
+        with ControlClient(self._paths.control_socket(0), 60.0) as client:
+            answer: dict[str, Any] = client.call("checkpoint")
+            return answer
+
+    def explain(self, server: int, sequence: int) -> dict[str, Any]:
+        """Return what a server knows of a sequence number."""
+        with ControlClient(self._paths.control_socket(server), 30.0) as client:
+            answer: dict[str, Any] = client.call("explain", sequence=sequence)
+            return answer
+
+    def manager_pid(self, server: int) -> int:
+        """Return the process of a server's manager."""
+        records = ProcessRecords(self._paths.processes).read()
+        return next(r.identity.pid for r in records if r.kind == "server" and r.member == server)
+
+    def domain_pid(self, domain: str) -> int:
+        """Return the process of a domain's wrapper: the one that was given the domain's channel."""
+        channel = f"unix:{self._paths.runtime_dir}/s{domain[1]}/{domain}.sock".encode()
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            words = path.read_bytes().split(b"\0")
+            if b"exec_wrapper" in words and channel in words:
+                return int(path.parent.name)
+        raise LookupError(f"no process of {domain}")
+
     def leader(self) -> int:
         """Return the server that leads the agreement: clients of one server save it a hop."""
         return next(status["server"] for status in self.statuses() if status["is_leader"])
