@@ -34,6 +34,7 @@ DATA_SET_START_US = 1_700_000_000_000_000
 REFRESH_UPDATES_MAX = 20
 CHECKPOINT_TIMEOUT_S = 600.0
 POLL_S = 0.2
+FULL_SESSION_S = 120
 Report = Callable[[str], None]
 
 CELL_FILE = f"""# Made by `spare demo`; `spare cell down -c` this file removes everything after a crash of the command.
@@ -234,7 +235,22 @@ def _problems(document: dict[str, Any]) -> "list[str]":
         == 4,
         f"left behind: {document['left_behind']}": not document["left_behind"],
     }
+    if document["settings"]["session_s"] >= FULL_SESSION_S:
+        checks |= _load_checks(document)
     return [problem for problem, is_good in checks.items() if not is_good]
+
+
+def _load_checks(document: dict[str, Any]) -> dict[str, bool]:
+    """What only a session of full length is sure to show."""
+    expected, visited = document["expected_interactions"], document["interactions"]
+    missed = sorted(name for name, count in expected.items() if count >= 10 and not visited.get(name))
+    return {
+        f"never visited: {', '.join(missed)}": not missed,
+        f"{document['sorry_share']:.0%} of the pages found nothing": document["sorry_share"] <= 0.2,
+        f"only {document['modifying_requests']} modifying requests": document["modifying_requests"] >= 100,
+        f"refreshes {document['refreshes']}": min(document["refreshes"].values()) >= 3,
+        f"passive domains used {document['passive_cpu_share']:.1%}": document["passive_cpu_share"] < 0.05,
+    }
 
 
 def _summary_lines(document: dict[str, Any]) -> "list[str]":
