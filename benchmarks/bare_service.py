@@ -41,9 +41,13 @@ class BareService:
         """Nothing is kept per connection."""
 
 
+def _complain(reason: str) -> None:
+    sys.stderr.write(f"{reason}\n")
+
+
 async def serve(host: str, port: int) -> None:
     """Serve until the process is ended; prints the port that it listens on."""
-    listener = FramedListener(BareService(), 1024 * 1024, 8192, sys.stderr.write)
+    listener = FramedListener(BareService(), 1024 * 1024, 8192, _complain)
     server = await asyncio.get_running_loop().create_server(listener.connection, host, port)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()

@@ -198,10 +198,11 @@ def _rows(samples: dict[tuple[str, int], list[Sample]]) -> list[dict[str, Any]]:
 
 
 def _replication_figures(group: list[Sample]) -> dict[str, Any]:
-    requests = sum(sample.load["requests_sent"] for sample in group)
+    requests: int = sum(sample.load["requests_sent"] for sample in group)
 
     def per_request(name: str) -> float:
-        return round(sum(sample.counters[name] for sample in group) / max(1, requests), 4)
+        total: float = sum(sample.counters[name] for sample in group)
+        return round(total / max(1, requests), 4)
 
     return {
         "fsyncs_per_request": per_request("syncs"),

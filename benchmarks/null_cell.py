@@ -86,7 +86,7 @@ class NullCell:
 
     def leader(self) -> int:
         """Return the server that leads the agreement: clients of one server save it a hop."""
-        return next(status["server"] for status in self.statuses() if status["is_leader"])
+        return next(int(status["server"]) for status in self.statuses() if status["is_leader"])
 
     def cpu_seconds(self) -> dict[str, float]:
         """Return CPU time so far by component: managers, witnesses, domains."""
