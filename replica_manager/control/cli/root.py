@@ -74,6 +74,17 @@ class SpareGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, lazy.short_help) for name, lazy in COMMANDS.items()])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a reader of its output that has seen enough is no error, as click would have it."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Without this, Python complains once more when it flushes at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return ExitCode.OK
+        return result
+
     def main(  # type: ignore[override]
         self, args: Sequence[str] | None = None, prog_name: str | None = "spare", **extra: Any
     ) -> NoReturn:
@@ -88,17 +99,12 @@ class SpareGroup(click.Group):
         try:
             result = super().main(words, prog_name, standalone_mode=False, **extra)
             code = result if isinstance(result, int) else ExitCode.OK
-            sys.stdout.flush()
         except click.ClickException as error:
             error.show()
             code = ExitCode.USAGE if isinstance(error, click.UsageError) else ExitCode.ERROR
         except (click.exceptions.Abort, KeyboardInterrupt):
             click.echo("interrupted", err=True)
             code = ExitCode.INTERRUPTED
-        except BrokenPipeError:
-            # The reader of a pipe has seen enough; without this, Python complains once more at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = ExitCode.OK
         except Exception as error:  # noqa: BLE001  (named supervisor)
             if is_debug:
                 traceback.print_exc()
