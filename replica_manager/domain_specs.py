@@ -22,8 +22,10 @@ class DomainSpecs:
     def make(self, domain: DomainId, storage_index: int) -> DomainSpec:
         """Return the specification of `domain`, whose disk is in the server's storage directory `storage_index`.
 
+        Reads the whole image to compare its digests: seconds, not for an event loop.
+
         Raises:
-            ImageError: the image is not in the catalog, or damaged.
+            ImageError: the image is not in the catalog, is damaged, or misbehaves on purpose and that is not allowed.
         """
         server = int(server_of(domain))
         runtime = self._paths.runtime("server", server)
@@ -45,8 +47,8 @@ class DomainSpecs:
         from images.catalog import Catalog  # a cell of child processes needs no images
 
         catalog = Catalog(Path(self._config.hypervisor.image_dir))
-        image = catalog.resolve(self._server.image)
-        catalog.verify(image)
+        image = catalog.resolve(self._server.image, is_fault_injection_allowed=self._config.fault_injection)
+        catalog.verify_boot_files(image)
         return DomainSpec(
             domain_id=domain,
             image=f"{image.name}-{image.digest[:12]}",
