@@ -119,9 +119,8 @@ def _unpack(archive: Path) -> str:
 
     mmdebstrap's own `tar-in` goes through a protocol of 4 KiB pieces, and fails now and then: tar ends at the end mark,
     and the helper is killed by SIGPIPE when it passes on the zeros behind it ("special hook failed with exit code 13").
-    Devices are left out, which only real root can make; mmdebstrap adds them to what it packs.
     """
-    return f"tar --extract --directory \"$1\" --numeric-owner --exclude './dev/*' --file {shlex.quote(str(archive))}"
+    return f'tar --extract --directory "$1" --numeric-owner --file {shlex.quote(str(archive))}'
 
 
 def _mmdebstrap(options: list[str], release: str, target: Path, workshop: Workshop) -> None:

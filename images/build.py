@@ -84,11 +84,13 @@ def build(
 
 
 def check_tools() -> None:
-    """Look for the programs that a build runs.
+    """Look for what a build needs of this machine.
 
     Raises:
-        BuildToolMissing: names the first one and its Debian package.
+        BuildToolMissing: programs are missing, or the rights of root.
     """
+    if os.geteuid() != 0:
+        raise BuildToolMissing("Images can only be built as root.", "Run the command with sudo.")
     missing = {program: package for program, package in _TOOLS.items() if shutil.which(program) is None}
     missing |= missing_disk_tools()
     if missing:

@@ -1,6 +1,6 @@
 """Running the programs that build an image, so that nothing of them outlives the build.
 
-A program runs in a session of its own; as root also in mount and process namespaces of its own.  When the build ends,
+A program runs in a session and in mount and process namespaces of its own, which needs root.  When the build ends,
 whatever the reason (an error, Ctrl-C, `kill -9` of the builder), the kernel ends every process of that namespace and
 takes its mounts away.
 """
@@ -59,9 +59,6 @@ def run(command: Sequence[str], progress: ProgressLog, log: Path, environment: M
 def _contained(command: Sequence[str]) -> list[str]:
     """Return `command` wrapped so that it ends with its parent, together with all its descendants and mounts."""
     parent_watch = ["setpriv", "--pdeathsig", "KILL", "--"]
-    if os.geteuid() != 0:
-        # mmdebstrap makes the namespaces itself when it runs without root.
-        return [*parent_watch, *command]
     namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--"]
     return [*parent_watch, *namespaces, *command]
 

@@ -26,7 +26,8 @@ class RecipeUnknown(ImageError):
 
 
 class BuildToolMissing(ImageError):
-    """Raised before a build when this machine lacks a program; the hint names the Debian package."""
+    """Raised before a build when this machine lacks a program (the hint names its Debian package), or the user is not
+    root."""
 
 
 class BuildFailed(ImageError):
