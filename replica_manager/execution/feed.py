@@ -270,6 +270,7 @@ class Feed:
         assert self.points[0] == self.cursor, "a feed passed a position whose state was wanted"
         self.state_point = self.points.popleft()
         out.append(TakeState(self.previous, self.state_point, self._settings.state_format))
+        self.previous = self.state_point - 1
         return True
 
     def _apply(self, buffer: UpdateBuffer, out: list[ToWrapper]) -> bool:

@@ -68,6 +68,19 @@ def test_a_checkpoint_gives_equal_digests_of_all_domains_at_one_position(sink: R
     assert not cell.running[DomainId("s0.g2")], "a passive domain sleeps again after giving its state"
 
 
+def test_a_checkpoint_after_a_command_leaves_no_gap_in_an_open_feed(sink: RecordingSink) -> None:
+    """A domain that gives its state has been moved before the point: the next frame follows on from there."""
+    cell = LockstepCell(1)
+    client = cell.open_client(0, sink)
+    cell.muted.add(DomainId("s1.g1"))
+    cell.submit(0, sink, client, 1, b"set a 1")
+    other = cell.open_client(0, RecordingSink())
+    cell.cores[0].order_checkpoint(7)
+    cell.settle()
+    cell.submit(0, sink, other, 1, b"set b 2")
+    assert cell.domains[DomainId("s0.g1")].executed == [2, 5]
+
+
 def test_a_repeated_request_is_answered_from_the_table_and_not_executed(sink: RecordingSink) -> None:
     """L7: the last number with the same payload is answered by whichever server proposed it."""
     cell = LockstepCell(1)

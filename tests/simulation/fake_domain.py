@@ -55,6 +55,7 @@ class FakeDomain:
             return [Applied(frame.up_to)]
         if isinstance(frame, TakeState):
             self._check_previous(frame.previous)
+            self.previous = frame.point - 1
             self._parts = self._state(frame.point)
             return []
         if isinstance(frame, NextPart):
