@@ -16,9 +16,12 @@ from exec_wrapper.session import Session
 from exec_wrapper.state_stream import PartReader, StateStream, ThreadStream
 from exec_wrapper.wire import Failed
 
-FLUSH_AFTER_S = 0.0002
-"""How long answers are collected before they leave in one write.  Short enough that no answer waits for the slow
-requests behind it, long enough for the quick ones of one read."""
+COLLECT_S = 0.0002
+"""How long the answers to one read are collected before they leave in one write."""
+SLOW_STEP_S = 0.001
+STEPS_ALONE = 1000
+"""After a step longer than `SLOW_STEP_S` the answers to that many steps leave one by one, so that none waits for a slow
+request behind it.  Which request will be slow cannot be known; that there are such requests can."""
 FAILURE_EXIT_CODE = 1
 
 _logger = logging.getLogger("exec_wrapper")
@@ -33,6 +36,7 @@ class HostLink:
         self._session = Session(adapter, image, self._wait_for_input, self._start_stream)
         self._channel: Optional[Channel] = None
         self._write_lock = threading.Lock()
+        self._steps_alone = 0
         self._stream_failure: Optional[BaseException] = None
 
     def serve(self) -> int:
@@ -68,11 +72,19 @@ class HostLink:
 
     def _handle_input(self) -> None:
         session = self._session
-        first_s = time.monotonic()
+        first_s = begin_s = time.monotonic()
         while session.step():
-            if session.has_output and time.monotonic() - first_s > FLUSH_AFTER_S:
+            end_s = time.monotonic()
+            if end_s - begin_s > SLOW_STEP_S:
+                self._steps_alone = STEPS_ALONE
+            begin_s = end_s
+            if self._steps_alone:
+                self._steps_alone -= 1
+            elif end_s - first_s < COLLECT_S:
+                continue
+            if session.has_output:
                 self._write(session.take_output())
-                first_s = time.monotonic()
+            first_s = begin_s = time.monotonic()
         if session.has_output:
             self._write(session.take_output())
 

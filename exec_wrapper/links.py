@@ -129,6 +129,12 @@ class VirtioLink:
         self._is_first = False
         return PortChannel(self._descriptor)
 
+    def close(self) -> None:
+        """Close the port; for programs that outlive their wrapper."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
     def _open_port(self) -> int:
         while True:
             for entry in sorted(self._ports.glob("*/name")):
@@ -154,6 +160,10 @@ class ListeningLink:
         """See `Link`."""
         connection, _ = self._listener.accept()
         return SocketChannel(connection)
+
+    def close(self) -> None:
+        """Stop listening; for programs that outlive their wrapper."""
+        self._listener.close()
 
 
 class ConnectingLink:
@@ -184,13 +194,15 @@ def open_link(spec: str) -> Link:
             `tcp-connect:HOST:PORT`, `fd:NUMBER` (an inherited listening socket).
 
     Raises:
-        UsageError: it names none.
-        OSError: the address cannot be used.
+        UsageError: it names none, or one whose address cannot be used.
     """
     kind, _, rest = spec.partition(":")
     if not rest or kind not in _OPENERS:
         raise UsageError("not a link: %r; write one of %s" % (spec, ", ".join(k + ":…" for k in _OPENERS)))
-    return _OPENERS[kind](rest)
+    try:
+        return _OPENERS[kind](rest)
+    except OSError as error:
+        raise UsageError("the link %s cannot be opened: %s" % (spec, error)) from error
 
 
 def _listen_unix(path: str) -> Link:
@@ -202,9 +214,12 @@ def _listen_unix(path: str) -> Link:
     umask = os.umask(0o177)
     try:
         listener.bind(path)
+        listener.listen(1)
+    except OSError:
+        listener.close()
+        raise
     finally:
         os.umask(umask)
-    listener.listen(1)
     return ListeningLink(listener)
 
 

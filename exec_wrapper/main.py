@@ -27,7 +27,7 @@ def run(adapter: ServiceAdapter, link_spec: str, image: str) -> int:
         The exit code of the process; never 0, because a wrapper ends by failing or by being killed.
 
     Raises:
-        UsageError: `link_spec` names no link.
+        UsageError: `link_spec` names no link, or one that cannot be opened.
     """
     return HostLink(adapter, open_link(link_spec), image).serve()
 

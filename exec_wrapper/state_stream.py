@@ -41,6 +41,8 @@ class PartReader:
 
     def close(self) -> None:
         """Let the adapter free its snapshot."""
+        if self._index == 0 and not self._ahead:
+            next(self._parts, None)  # a generator that was never started would skip its `finally`
         close = getattr(self._parts, "close", None)
         if close is not None:
             close()

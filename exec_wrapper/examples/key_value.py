@@ -5,6 +5,7 @@
 
 import argparse
 import bisect
+import contextlib
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Sequence
 
@@ -64,7 +65,10 @@ class KeyValueAdapter:
         }
         self._files = KeyValueFiles(directory) if directory is not None else None
         if self._files is not None:
-            self._load(self._files)
+            with contextlib.ExitStack() as opened:
+                opened.callback(self._files.close)
+                self._load(self._files)
+                opened.pop_all()
 
     # ── the ServiceAdapter border ──
 

@@ -34,6 +34,7 @@ class KeyValueFiles:
         self._directory = directory
         self._snapshot_path = directory / "snapshot"
         self._log = open(directory / "log", "a+b")  # noqa: SIM115 - open as long as the service
+        _sync_directory(directory)  # a log that was just created must not vanish with its records
         self._log_bytes = 0
 
     def read_snapshot(self) -> Tuple[int, bytes]:
@@ -92,14 +93,18 @@ class KeyValueFiles:
             file.flush()
             os.fsync(file.fileno())
         os.replace(new_path, self._snapshot_path)
-        directory = os.open(self._directory, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        _sync_directory(self._directory)
         self._log.truncate(0)
         self._log_bytes = 0
 
     def close(self) -> None:
         """Close the log."""
         self._log.close()
+
+
+def _sync_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
