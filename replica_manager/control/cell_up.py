@@ -1,7 +1,6 @@
 """Starts a one-machine cell: keys, networks, one detached process per member; waits until it serves."""
 
 import signal
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,12 @@ from replica_manager.cell_paths import CellPaths, MemberKind
 from replica_manager.config import Config
 from replica_manager.control.cell_down import discard, plan_down, plan_fresh, take_down
 from replica_manager.control.cell_network import CellNetwork, Reporter, certificate_addresses, member_id
-from replica_manager.control.control_client import ControlClient
-from replica_manager.control.errors import ControlError, ControlTimeout, ProcessError
+from replica_manager.control.cell_wait import wait_until_serving
+from replica_manager.control.errors import ProcessError
 from replica_manager.control.leftovers import SERVED_MARK, STATE_MARK, has_leftovers
-from replica_manager.control.member_process import ending, member_command, start_member, tail_of
+from replica_manager.control.member_process import member_command, start_member, tail_of
 from replica_manager.control.process_records import ProcessRecord, ProcessRecords
-from replica_manager.control.processes import reap
 
-POLL_S = 0.1
-ASK_TIMEOUT_S = 5.0
 START_MARGIN_S = 60.0
 """Beside the time to boot: keys, agreement, first contact between servers."""
 KNOWN_STATE = ("keys", "log")
@@ -65,7 +61,7 @@ def bring_up(
     try:
         records = _start(config, network, paths, report, command_of)
         limit_s = config.timeouts.boot_ms / 1000 + margin_s
-        _wait_until_serving(config, paths, records, report, limit_s)
+        wait_until_serving(config, records, report, limit_s)
         (paths.state_dir / SERVED_MARK).touch()
     except BaseException:
         # Ctrl-C too: a cell that half runs is worse than none.
@@ -178,43 +174,3 @@ def issue_keys(config: Config, directory: Path, *, always: bool = False) -> Sequ
         if issue(directory, config.cell.name, member_id(kind, member), addresses=addresses, always=always):
             issued.append(f"{kind}-{member}")
     return issued
-
-
-def _wait_until_serving(
-    config: Config, paths: CellPaths, records: Sequence[ProcessRecord], report: Reporter, limit_s: float
-) -> None:
-    started_s = time.monotonic()
-    shown: dict[int, str] = {}
-    while True:
-        for record in records:
-            _require_alive(record)
-        for server in config.server:
-            state = _state(paths.control_socket(server.id))
-            if state != shown.get(server.id):
-                report(f"server {server.id}: {state} after {time.monotonic() - started_s:.1f} s")
-                shown[server.id] = state
-        if all(state == "serving" for state in shown.values()):
-            return
-        if time.monotonic() - started_s > limit_s:
-            late = next(one for one in records if one.kind == "server" and shown[one.member] != "serving")
-            hint = tail_of(Path(late.log), late.log_offset)
-            raise ControlTimeout(f"{late.name} does not serve after {limit_s:g} s: {shown[late.member]}", hint)
-        time.sleep(POLL_S)
-
-
-def _require_alive(record: ProcessRecord) -> None:
-    if not record.is_alive:
-        raise ProcessError(
-            f"{record.name} ended{ending(reap(record.identity.pid))}", tail_of(Path(record.log), record.log_offset)
-        )
-
-
-def _state(socket: Path) -> str:
-    """Return what a server says of itself; before it listens it is `starting`."""
-    if not socket.exists():
-        return "starting"
-    try:
-        with ControlClient(socket, ASK_TIMEOUT_S) as client:
-            return str(client.call("status")["state"])
-    except (ControlError, KeyError):
-        return "starting"

@@ -102,7 +102,7 @@ def test_up_returns_when_every_server_serves_and_down_leaves_nothing(cell: Cell)
     cell.behaviour["server", 1] = "slow"
     cell.up()
     assert is_running(cell.config)
-    assert [line.split(" after")[0] for line in cell.lines if "server 1: serving" in line] == ["server 1: serving"]
+    assert [line for line in cell.lines if "server 1: " in line][1:] == ["server 1: starting", "server 1: serving"]
     assert all(os.getsid(pid) == pid for pid in cell.pids)
     assert cell.paths.runtime("server", 0).stat().st_mode & 0o777 == 0o700
     assert "behaving: serve" in cell.paths.log("server", 0).read_text()
@@ -205,7 +205,7 @@ def test_ctrl_c_during_the_start_ends_what_was_started(cell: Cell) -> None:
     """The interrupt comes between two progress lines, as from a terminal."""
 
     def report(line: str) -> None:
-        if "starting after" in line:
+        if "server 1: starting" in line:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
