@@ -7,7 +7,7 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,11 @@ from replica_manager.errors import CellHasServed, MemoryLost
 from replica_manager.execution.local_domains import DomainLink, LocalDomains
 from replica_manager.execution.wrapper_link import LinkSettings, UnixWrapperLink
 from replica_manager.execution.wrapper_session import WrapperLimits
-from replica_manager.hypervisor.hypervisor import DomainSpec
+from replica_manager.hypervisor.hypervisor import DomainSpec, HypervisorError
 from replica_manager.hypervisor.selection import open_hypervisor
 from replica_manager.intake.framed_listener import FramedListener
 from replica_manager.intake.http_listener import HttpListener
+from replica_manager.loop_failures import end_on_failure, raise_failure
 from replica_manager.manager_core import ManagerCore
 from replica_manager.member_addresses import peer_credentials, private_addresses, public_address
 from replica_manager.ordering.agreement_driver import AgreementDriver
@@ -71,7 +72,11 @@ async def run_server(config: Config, server_id: int, *, is_born: bool) -> int:
     """
     async with contextlib.AsyncExitStack() as stack:
         assembly = ServerAssembly(config, server_id, stack, is_born=is_born)
-        await assembly.build()
+        try:
+            await assembly.build()
+        except asyncio.CancelledError:
+            if not assembly.has_failed:
+                raise
         return await assembly.serve()
 
 
@@ -85,19 +90,31 @@ class ServerAssembly:
         self._id = server_id
         self._stack = stack
         self._paths = CellPaths.of(config)
-        self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._exit_code = 0
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[str] = self._loop.create_future()
+        self._building: asyncio.Task[Any] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._halting: list[Callable[[], None]] = []
+        self.has_failed = False
+        """Whether something went wrong that ends the process."""
 
     # -- building ----------------------------------------------------------------------------------------------
 
     async def build(self) -> None:
-        """Make everything up to and including the boot of the domains."""
+        """Make everything up to and including the boot of the domains.
+
+        Raises:
+            CancelledError: something failed meanwhile, see `has_failed`.
+        """
+        self._building = asyncio.current_task()
         self._make_directories()
         self.events = EventLog(self._id, wall_clock_us, EventFile(self._paths.event_file(self._id)))
         self._stack.callback(self.events.close)
         self.events.record("manager_started", pid=os.getpid())
         core = ManagerCore(core_settings(self._config, self._id), monotonic_ms())
         self.server = ReplicaServer(core, self.events, self._fail)
+        self._halting.append(self.server.halt)
+        end_on_failure(self._loop, lambda kind, data: self.events.record(kind, **data), self._halt)
         self._open_storage()
         self._make_agreement()
         self._make_domains()
@@ -107,6 +124,7 @@ class ServerAssembly:
         self._stack.push_async_callback(self._channel.transport.close)
         await self._boot_domains()
         await self._open_intake()
+        self._building = None
 
     def _make_directories(self) -> None:
         runtime, state = self._paths.runtime("server", self._id), self._paths.state("server", self._id)
@@ -158,6 +176,7 @@ class ServerAssembly:
             ),
         )
         self._stack.callback(self.driver.close)
+        self._halting.append(self.driver.close)
 
     def _make_domains(self) -> None:
         limits = self._config.limits
@@ -186,7 +205,8 @@ class ServerAssembly:
         specs = DomainSpecs(self._config, self._id)
         for index, domain in enumerate(self.server.core.feeds):
             # One after the other: with several servers on one machine, more at a time only slow each other down.
-            await self.domains.start(specs.make(domain, index))
+            # In a thread: comparing the image's digests takes seconds, in which peers would miss our heartbeats.
+            await self.domains.start(await asyncio.to_thread(specs.make, domain, index))
 
     # -- listening ---------------------------------------------------------------------------------------------
 
@@ -213,14 +233,14 @@ class ServerAssembly:
                 self.server, request_bytes_max(self._config), limits.connections_max, self._rejected, _now_ms
             )
             self._stack.callback(listener.close)
-            asyncio.get_running_loop().create_task(_every(SWEEP_INTERVAL_S, listener.sweep))
+            self._spawn(_every(SWEEP_INTERVAL_S, listener.sweep))
             factory = listener.connection
         else:
             factory = FramedListener(
                 self.server, request_bytes_max(self._config), limits.connections_max, self._rejected
             ).connection
         for sock in self._intake_sockets():
-            server = await asyncio.get_running_loop().create_server(factory, sock=sock, backlog=BACKLOG)
+            server = await self._loop.create_server(factory, sock=sock, backlog=BACKLOG)
             self._stack.callback(server.close)
         host, port = public_address(self._config, self._id)
         self.events.record("intake_open", address=f"{host}:{port}")
@@ -239,22 +259,44 @@ class ServerAssembly:
 
     async def serve(self) -> int:
         """Serve until told to stop; return the exit code."""
-        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._end, f"signal {number.name}")
-        observer = loop.create_task(_every(OBSERVE_INTERVAL_S, self.domains.observe))
+            self._loop.add_signal_handler(number, self._end, f"signal {number.name}")
+        if not self.has_failed:
+            self._spawn(_every(OBSERVE_INTERVAL_S, self._observe))
         reason = await self._ended
-        observer.cancel()
+        for task in self._tasks:
+            task.cancel()
         self.events.record("manager_stopping", reason=reason)
-        return self._exit_code
+        return 1 if self.has_failed else 0
+
+    async def _observe(self) -> None:
+        try:
+            await self.domains.observe()
+        except HypervisorError as error:
+            self.events.record("hypervisor_failed", reason=str(error))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(raise_failure)
 
     def _end(self, reason: str) -> None:
         if not self._ended.done():
             self._ended.set_result(reason)
 
     def _fail(self, reason: str) -> None:
-        self._exit_code = 1
+        self.has_failed = True
         self._end(reason)
+        if self._building is not None:
+            # What is built may wait for a domain for minutes.
+            self._building.cancel()
+
+    def _halt(self, reason: str) -> None:
+        """A broken invariant: nothing that was computed since may leave the process."""
+        for halt in self._halting:
+            halt()
+        self._fail(reason)
 
 
 async def _every(interval_s: float, action: Callable[[], Any]) -> None:

@@ -22,6 +22,7 @@ from agreement.witness import Witness
 from replica_manager.cell_paths import CellPaths
 from replica_manager.config import Config
 from replica_manager.errors import MemoryLost
+from replica_manager.loop_failures import end_on_failure
 from replica_manager.member_addresses import peer_credentials, private_addresses
 from replica_manager.ordering.errors import RefusalReason
 from replica_manager.ordering.member_driver import DriverHandler, MemberDriver, monotonic_ms
@@ -54,6 +55,7 @@ async def run_witness(config: Config, witness_id: int, report: Report, *, is_bor
         server = WitnessServer(config, witness_id, report, is_born=is_born)
         stack.callback(server.close_storage)
         loop = asyncio.get_running_loop()
+        end_on_failure(loop, report, server.halt)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.end, f"signal {number.name}")
         stack.push_async_callback(server.close)
@@ -121,6 +123,12 @@ class WitnessServer:
         """Let `run_witness` return."""
         if not self.ended.done():
             self.ended.set_result(reason)
+
+    def halt(self, reason: str) -> None:
+        """A broken invariant: nothing may be said or written any more."""
+        self.driver.close()
+        self.has_failed = True
+        self.end(reason)
 
     def _on_messages(self, member: MemberId, messages: list[Message]) -> None:
         try:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from agreement.identifiers import MemberId
+from replica_manager.loop_failures import raise_failure
 from replica_manager.ordering.errors import LinkRefused, RefusalReason, TransportError
 from replica_manager.ordering.peer_connection import WRITE_BUFFER_BYTES, PeerConnection, address_text
 from replica_manager.ordering.peer_link import PeerLink
@@ -101,6 +102,8 @@ class TlsPeerTransport:
             for peer in self._peers.values()
             if peer.member < self._own
         ]
+        for dialer in self._dialers:
+            dialer.add_done_callback(raise_failure)
 
     async def close(self) -> None:
         """End all links, without `on_down`; idempotent."""
