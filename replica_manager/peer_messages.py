@@ -24,6 +24,10 @@ class Votes(_PeerMessage, frozen=True, tag=40):
     digests: bytes
     """32 bytes for each sequence number."""
 
+    def __post_init__(self) -> None:
+        """Refuse what does not fit together; a decoder reports it like any malformed message."""
+        _require_digests(self.sequences, self.digests)
+
 
 class StableNotice(_PeerMessage, frozen=True, tag=41):
     """These numbers are stable at the sender; managers are trusted, so this ends the vote at the receiver."""
@@ -31,6 +35,10 @@ class StableNotice(_PeerMessage, frozen=True, tag=41):
     sequences: list[int]
     digests: bytes
     """32 bytes for each sequence number."""
+
+    def __post_init__(self) -> None:
+        """As in `Votes`."""
+        _require_digests(self.sequences, self.digests)
 
 
 class FetchResult(_PeerMessage, frozen=True, tag=42):
@@ -66,6 +74,11 @@ class Position(_PeerMessage, frozen=True, tag=45):
     """Last sequence number that its agreement has delivered."""
     stable: int
     """Its contiguous stable prefix."""
+
+
+def _require_digests(sequences: list[int], digests: bytes) -> None:
+    if len(digests) != DIGEST_BYTES * len(sequences):
+        raise ValueError(f"{len(digests)} bytes of digests for {len(sequences)} sequence numbers")
 
 
 ManagerMessage = Votes | StableNotice | FetchResult | Result | StateDigests | Position

@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from agreement.errors import ProposalError
+from agreement.errors import MalformedMessage, ProposalError
 from agreement.identifiers import MemberId
-from agreement.messages import Message as AgreementMessage
 from agreement.output import (
     ChangeRefused,
     ConfigurationChanged,
@@ -36,6 +35,7 @@ from replica_manager.identifiers import DomainId
 from replica_manager.intake.port import ReplySink, Submission
 from replica_manager.manager_core import ManagerCore
 from replica_manager.ordering.agreement_driver import AgreementDriver
+from replica_manager.ordering.errors import RefusalReason
 from replica_manager.ordering.peer_channel import PeerChannel
 from replica_manager.ordering.peer_port import PeerEvent
 from replica_manager.peer_messages import (
@@ -88,6 +88,7 @@ class ReplicaServer:
         self._checkpointed = 0
         self._compacted = 0
         self.has_left = False
+        self._is_halted = False
         self.last_refresh: dict[str, Any] | None = None
         self.refresh_count = 0
         self.vote_count = 0
@@ -97,7 +98,15 @@ class ReplicaServer:
         self.driver, self.channel, self.domains = driver, channel, domains
         self._tick()
 
+    def halt(self) -> None:
+        """Let nothing out any more: what the core computes from here on is not to be believed."""
+        self._is_halted = True
+        if self._flush_handle is not None:
+            self._flush_handle.cancel()
+
     def _tick(self) -> None:
+        if self._is_halted:
+            return
         self.core.on_timer(monotonic_ms())
         self._touch()
         for server in self._peers():
@@ -181,15 +190,18 @@ class ReplicaServer:
     def on_peer_messages(self, member: MemberId, messages: Sequence[PeerMessage]) -> None:
         """Messages of another member, in its order."""
         now_ms = monotonic_ms()
-        for message in messages:
-            if isinstance(message, MANAGER_MESSAGES):
-                self.core.on_peer_message(member.number, message, now_ms)
-            else:
-                self._receive_agreement(member, message)
+        try:
+            for message in messages:
+                if not isinstance(message, MANAGER_MESSAGES):
+                    self.driver.receive(member, message)
+                elif member.is_server:
+                    self.core.on_peer_message(member.number, message, now_ms)
+                else:
+                    raise MalformedMessage(f"{type(message).__name__} of a witness, which has no replica manager")
+        except MalformedMessage as error:
+            # What came after it is dropped with the connection; whoever sends it again finds a new one.
+            self.channel.transport.disconnect(member, RefusalReason.MESSAGE, str(error))
         self._touch()
-
-    def _receive_agreement(self, member: MemberId, message: AgreementMessage) -> None:
-        self.driver.receive(member, message)
 
     def on_peer_up(self, member: MemberId) -> None:
         """A link to another member is there (again)."""
@@ -253,7 +265,7 @@ class ReplicaServer:
     # -- doing what the core wants -----------------------------------------------------------------------------
 
     def _touch(self) -> None:
-        if self._flush_handle is None:
+        if self._flush_handle is None and not self._is_halted:
             self._flush_handle = self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:

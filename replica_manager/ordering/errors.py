@@ -22,6 +22,10 @@ class RefusalReason(enum.Enum):
     OWN_KEYS = "own-keys"
     """Our fault: the key files of this member cannot be loaded."""
 
+    def __str__(self) -> str:
+        """Return the word, for events."""
+        return self.value
+
 
 class OrderingError(Exception):
     """Root of this room's errors."""
