@@ -7,7 +7,6 @@ Source: SPARE §4.3; design "Execution and voting", "Passive replicas".
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from agreement.messages import Change, Entry
 from exec_wrapper.wire import FromWrapper, WrapperHello
@@ -37,8 +36,9 @@ from replica_manager.cell.entries import (
 )
 from replica_manager.cell.roles import Role
 from replica_manager.core_output import CoreOutput, NamedEvent
+from replica_manager.core_settings import CoreSettings
 from replica_manager.execution.domain_answers import DomainAnswers
-from replica_manager.execution.feed import Feed, FeedSettings, Power, PowerAction
+from replica_manager.execution.feed import Feed, FeedMisuse, Power, PowerAction
 from replica_manager.execution.request_log import RequestLog, RequestRecord
 from replica_manager.identifiers import DomainId
 from replica_manager.intake.admission import Admission
@@ -59,26 +59,6 @@ from replica_manager.voting.vote_count import vote_digest
 from replica_manager.voting.voter import Contradiction, Verdict, Voter
 
 DIGESTS_KEPT = 64
-
-
-@dataclass(frozen=True, slots=True)
-class CoreSettings:
-    """Bounds and times of one manager; equal on all servers but for `server`."""
-
-    server: int
-    f: int
-    client_table_entries_max: int
-    open_requests_max: int
-    request_bytes_max: int
-    buffer_entries_max: int
-    buffer_bytes_max: int
-    progress_ms: int
-    sync_ms: int
-    """How often domains make their state durable."""
-    stall_start_ms: int
-    feed: FeedSettings
-    clock_start_us: int = 0
-    """See `CellState`."""
 
 
 class ManagerCore:
@@ -244,18 +224,27 @@ class ManagerCore:
 
     def on_domain_linked(self, domain: DomainId, hello: WrapperHello) -> None:
         """A local domain's wrapper said Hello."""
-        self.feeds[domain].on_linked(hello.cursor)
+        try:
+            self.feeds[domain].on_linked(hello.cursor, self.cell.sequence)
+        except FeedMisuse as misuse:
+            self._on_misuse(domain, str(misuse))
+            return
         self._event("domain_ready", domain=domain, image=hello.image, service=hello.service, cursor=hello.cursor)
         self._needs_pump = True
 
     def on_domain_frames(self, domain: DomainId, frames: Sequence[FromWrapper]) -> None:
         """A local domain answered."""
+        if self.feeds[domain].power is Power.GONE:
+            return  # it was still sending when its end was noticed
         misuse = self.answers.take(domain, frames, self._output)
         self._close_points(self.answers.take_completed_points())
         if misuse is not None:
-            self._event("domain_misbehaved", domain=domain, reason=misuse)
-            self.on_domain_gone(domain, misuse)
+            self._on_misuse(domain, misuse)
         self._needs_pump = True
+
+    def _on_misuse(self, domain: DomainId, reason: str) -> None:
+        self._event("domain_misbehaved", domain=domain, reason=reason)
+        self.on_domain_gone(domain, reason)
 
     def on_domain_gone(self, domain: DomainId, reason: str) -> None:
         """The hypervisor reports a local domain stopped, or its link ended: this server knows, no vote is needed."""

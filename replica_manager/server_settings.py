@@ -4,8 +4,8 @@ from agreement.identifiers import Identity, MemberId
 from agreement.settings import AgreementSettings
 from replica_manager.cell.entries import Request, decode_entry, encode_entry
 from replica_manager.config import Config
+from replica_manager.core_settings import CoreSettings
 from replica_manager.execution.feed import FeedSettings
-from replica_manager.manager_core import CoreSettings
 
 STATE_FORMAT = 1
 ENTRY_OVERHEAD_BYTES = 1024

@@ -76,9 +76,7 @@ class DomainAnswers:
                 self._on_state_part(feed, frame, output)
             case Failed(text=text):
                 raise FeedMisuse(f"the wrapper gave up: {text}")
-            case Pong():
-                pass
-            case StateSet() | WrapperHello():
+            case Pong() | StateSet() | WrapperHello():
                 raise FeedMisuse(f"sent {type(frame).__name__} without being asked")
 
     def _on_executed(self, feed: Feed, sequence: int, reply: bytes, update: bytes) -> None:

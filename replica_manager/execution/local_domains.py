@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from exec_wrapper.wire import FromWrapper, ToWrapper, WrapperHello
+from replica_manager.execution.errors import LinkError
 from replica_manager.execution.feed import PowerAction
 from replica_manager.hypervisor.hypervisor import (
     DomainEvent,
@@ -20,6 +21,7 @@ from replica_manager.hypervisor.hypervisor import (
     HypervisorError,
 )
 from replica_manager.identifiers import DomainId
+from replica_manager.loop_failures import raise_failure
 
 
 class DomainHandler(Protocol):
@@ -103,11 +105,10 @@ class LocalDomains:
             await self._hypervisor.destroy(domain)
 
     async def start(self, spec: DomainSpec) -> None:
-        """Create, boot and connect one domain; `on_domain_linked` follows.
+        """Create, boot and connect one domain; `on_domain_linked` follows, or `on_domain_gone` if no wrapper answers.
 
         Raises:
             HypervisorError: the hypervisor refuses.
-            LinkError: the wrapper did not answer in time.
         """
         domain = spec.domain_id
         self._domains[domain] = record = _Domain(spec)
@@ -116,11 +117,16 @@ class LocalDomains:
         # A domain that does not serve yet must not take the CPU from those that do.
         await self._hypervisor.set_cpu_weight(domain, self._background_weight)
         await self._hypervisor.start(domain)
-        record.link, hello = await self._connect(
-            spec,
-            lambda frames: self._handler.on_domain_frames(domain, frames),
-            lambda reason: self._on_closed(domain, reason),
-        )
+        try:
+            record.link, hello = await self._connect(
+                spec,
+                lambda frames: self._handler.on_domain_frames(domain, frames),
+                lambda reason: self._on_closed(domain, reason),
+            )
+        except LinkError as error:
+            # One bad domain must not keep the others from serving.
+            self._gone(domain, str(error))
+            return
         await self._hypervisor.set_cpu_weight(domain, 1.0)
         self._handler.on_domain_event("domain_booted", domain, boot_ms=round(1000 * (time.monotonic() - started_s)))
         self._handler.on_domain_linked(domain, hello)
@@ -179,6 +185,7 @@ class LocalDomains:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(raise_failure)
         return task
 
     # -- what happens to domains -------------------------------------------------------------------------------

@@ -1,0 +1,25 @@
+"""Bounds and times of the replica manager's core."""
+
+from dataclasses import dataclass
+
+from replica_manager.execution.feed import FeedSettings
+
+
+@dataclass(frozen=True, slots=True)
+class CoreSettings:
+    """Bounds and times of one manager; equal on all servers but for `server`."""
+
+    server: int
+    f: int
+    client_table_entries_max: int
+    open_requests_max: int
+    request_bytes_max: int
+    buffer_entries_max: int
+    buffer_bytes_max: int
+    progress_ms: int
+    sync_ms: int
+    """How often domains make their state durable."""
+    stall_start_ms: int
+    feed: FeedSettings
+    clock_start_us: int = 0
+    """See `CellState`."""
