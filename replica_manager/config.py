@@ -66,6 +66,9 @@ class ServiceSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     clock_start_us: ClockStart = 0
     """What the service's clock shows at the first request, in microseconds since 1970-01-01 UTC; 0: the present.
     For data sets that age, such as auctions that end."""
+    record: str = ""
+    """Directory of recordings, a file per server: every agreed request with its stable reply and update; empty: none.
+    Relative to the configuration file.  What clients send and receive stands in it in full, passwords too."""
 
 
 class HypervisorSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -104,6 +107,8 @@ class LimitsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     open_requests_max: Count = 4096
     """Delivered but not stable requests beyond which intake answers `unavailable`."""
     connections_max: Count = 8192
+    record_bytes_max: Bytes = 1 << 30
+    """Size of a recording at which it ends; `recording_full` says so and the server goes on."""
     own_entries_max: Count = 8192
     """Entries of one server waiting for their order."""
 

@@ -23,6 +23,8 @@ _NOT_IN_FILE = frozenset({"path"})
 """Fields of `Config` that the loader sets."""
 _STAND_INS: Mapping[type, Any] = {str: "unnamed", int: -1}
 _VALUE_CHARACTERS_MAX = 60
+READABLE_BOUND = 1 << 53
+"""An upper bound above this only keeps arithmetic exact; it tells an operator nothing."""
 
 
 def decode(values: Mapping[str, Any], report: Report) -> Config:
@@ -60,7 +62,11 @@ def describe_type(wanted: Any) -> str:
         return words
     if meta.description is not None:
         return f"{words} of {meta.description}"
-    return f"{words} from {meta.ge} to {meta.le}"
+    lowest = meta.ge if meta.ge is not None else meta.gt
+    highest = meta.le if meta.le is not None else meta.lt
+    if highest is not None and highest > READABLE_BOUND:
+        return f"{words} from {lowest}"
+    return f"{words} from {lowest} to {highest}"
 
 
 def _strip_meta(wanted: Any) -> tuple[Any, Meta | None]:

@@ -24,7 +24,11 @@ def complete(config: Config, path: Path) -> Config:
     """
     directory = path.resolve().parent
     cell = _complete_cell(config.cell, directory)
-    service = msgspec.structs.replace(config.service, command=_complete_command(config.service.command, directory))
+    service = msgspec.structs.replace(
+        config.service,
+        command=_complete_command(config.service.command, directory),
+        record=_absolute(config.service.record, directory),
+    )
     hypervisor = msgspec.structs.replace(config.hypervisor, image_dir=_absolute(config.hypervisor.image_dir, directory))
     completed = msgspec.structs.replace(
         config,

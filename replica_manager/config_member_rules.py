@@ -14,6 +14,9 @@ F: KeyPath = ("cell", "f")
 WITNESSES: KeyPath = ("cell", "witnesses")
 KIND: KeyPath = ("cell", "kind")
 
+OWN_ADDRESSES = frozenset(("127.0.0.1", "::1", "localhost", "0.0.0.0", "::"))  # noqa: S104  (compared, not bound)
+"""Addresses that every host and every namespace has for itself."""
+
 
 def check_members(config: Config, report: Report) -> None:
     """Report what is wrong between the members of the complete configuration `config`."""
@@ -66,20 +69,17 @@ def _check_ids(config: Config, report: Report) -> None:
 
 
 def _addresses(config: Config) -> Iterator[tuple[KeyPath, str, str]]:
-    """Yield every address with its path and the host on which it is opened."""
+    """Yield every address with its path and the member's own place: equal private addresses clash only there."""
+    has_own_networks = config.cell.kind == "one-machine" and config.cell.network == "namespaces"
     for index, server in enumerate(config.server):
+        place = f"s{index}" if has_own_networks else server.host
         for key in ("public_address", "private_address", "publish", "admin_address"):
             if text := getattr(server, key):
-                yield ("server", index, key), text, _namespace(config, f"s{index}", key)
+                yield ("server", index, key), text, "" if key == "publish" else place
     for index, witness in enumerate(config.witness):
         if witness.private_address:
-            yield ("witness", index, "private_address"), witness.private_address, _namespace(config, f"w{index}", "")
-
-
-def _namespace(config: Config, member: str, key: str) -> str:
-    """Return where an address is opened: equal addresses clash only in the same place."""
-    is_own = config.cell.kind == "one-machine" and config.cell.network == "namespaces" and key != "publish"
-    return member if is_own and key == "admin_address" else ""
+            place = f"w{index}" if has_own_networks else witness.host
+            yield ("witness", index, "private_address"), witness.private_address, place
 
 
 def _check_addresses(config: Config, report: Report) -> None:
@@ -90,7 +90,7 @@ def _check_addresses(config: Config, report: Report) -> None:
         except ValueError as error:
             report.error(path, str(error), "an address is `host:port`")
             continue
-        other = seen.setdefault((place, address), path)
+        other = seen.setdefault((place if address.host in OWN_ADDRESSES else "", address), path)
         # Addresses that were both chosen here clash only if the ids do, which is reported as such.
         if other != path and (report.is_given(path) or report.is_given(other)):
             report.error(path, f"{text} is also {other[0]}[{other[1]}].{other[2]}", uses=(other,))

@@ -82,6 +82,16 @@ def test_a_cell_of_hosts_is_complete(tmp_path: Path) -> None:
     assert findings_of(tmp_path, HOSTS) == []
 
 
+def test_an_address_that_every_host_has_for_itself_clashes_on_one_host_only(tmp_path: Path) -> None:
+    """The usual 127.0.0.1 for administration on every server."""
+    own = HOSTS.replace('host = "h', 'admin_address = "127.0.0.1:9100"\nhost = "h').replace(
+        'admin_address = "127.0.0.1:9100"\nhost = "h2"', 'host = "h2"'
+    )
+    assert findings_of(tmp_path, own) == []
+    clash = own.replace('public_address = "192.0.2.2:80"', 'public_address = "127.0.0.1:9100"')
+    assert errors_of(tmp_path, clash) == [(14, "server[1].admin_address")]
+
+
 def test_all_mistakes_are_found_at_once(tmp_path: Path) -> None:
     """Syntax, unknown keys, types, ranges and contradictions, each with its line, none twice."""
     text = """\
