@@ -41,3 +41,13 @@ class CheckpointUnderWay(ManagerError):
     def __init__(self, open_point: int) -> None:
         """`open_point` is the position of the open one."""
         super().__init__(f"a checkpoint at {open_point} is under way")
+
+
+class CannotRecord(ManagerError):
+    """Raised at a start when the recording that `[service] record` asks for cannot be made: an operating error."""
+
+    hint = "see [service] record; leave it out to run without a recording"
+
+    def __init__(self, path: Path, reason: str) -> None:
+        """`path` is the recording's file; `reason` the operating system's words."""
+        super().__init__(f"the recording {path} cannot be made: {reason}")

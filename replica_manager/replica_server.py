@@ -48,6 +48,7 @@ from replica_manager.peer_messages import (
     StateDigests,
     Votes,
 )
+from replica_manager.recording.recorder import Recorder
 
 TICK_S = 0.05
 RANDOM_BYTES = 16
@@ -88,6 +89,7 @@ class ReplicaServer:
         self._checkpointed = 0
         self._compacted = 0
         self.has_left = False
+        self.recorder: Recorder | None = None
         self._is_halted = False
         self.last_refresh: dict[str, Any] | None = None
         self.refresh_count = 0
@@ -347,6 +349,8 @@ class ReplicaServer:
             return
         digests = {domain: digest.hex() for domain, digest in ended.digests}
         self.events.record("checkpoint_complete", point=ended.point, digests=digests)
+        if self.recorder is not None:
+            self.recorder.record_checkpoint(ended.point, dict(ended.digests))
         if future is not None and not future.done():
             future.set_result({"point": ended.point, "digests": digests})
 

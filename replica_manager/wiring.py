@@ -41,6 +41,8 @@ from replica_manager.ordering.peer_tls import PeerTls
 from replica_manager.ordering.peer_transport import TlsPeerTransport
 from replica_manager.ordering.stable_log import SqliteStableStorage
 from replica_manager.peer_messages import PeerMessage
+from replica_manager.recording.recorder import Recorder, recording_path
+from replica_manager.recording.recording_format import RecordingHead
 from replica_manager.replica_server import ReplicaServer, monotonic_ms, wall_clock_us
 from replica_manager.server_handlers import ServerHandlers
 from replica_manager.server_settings import (
@@ -116,6 +118,7 @@ class ServerAssembly:
         self._halting.append(self.server.halt)
         end_on_failure(self._loop, lambda kind, data: self.events.record(kind, **data), self._halt)
         self._open_storage()
+        self._maybe_record()
         self._make_agreement()
         self._make_domains()
         self.server.attach(self.driver, self._channel, self.domains)
@@ -140,6 +143,20 @@ class ServerAssembly:
             raise CellHasServed(self._paths.state_dir)
         if not self._is_born:
             raise MemoryLost(path.parent)
+
+    def _maybe_record(self) -> None:
+        if not self._config.service.record:
+            return
+        limits = self._config.limits
+        recorder = Recorder(
+            recording_path(Path(self._config.service.record), self._id),
+            RecordingHead(self._id, limits.state_part_bytes_max, limits.frame_bytes_max),
+            limits.record_bytes_max,
+            lambda kind, data: self.events.record(kind, **data),
+        )
+        self._stack.callback(recorder.close)
+        self.server.recorder = recorder
+        self.server.core.voter.on_prefix = recorder.record
 
     def _make_agreement(self) -> None:
         own = MemberId.server(self._id)
@@ -227,20 +244,12 @@ class ServerAssembly:
 
     async def _open_intake(self) -> None:
         limits = self._config.limits
-        factory: Callable[[], asyncio.BaseProtocol]
-        if self._config.service.listen == "http":
-            listener = HttpListener(
-                self.server, request_bytes_max(self._config), limits.connections_max, self._rejected, _now_ms
-            )
-            self._stack.callback(listener.close)
-            self._spawn(_every(SWEEP_INTERVAL_S, listener.sweep))
-            factory = listener.connection
-        else:
-            factory = FramedListener(
-                self.server, request_bytes_max(self._config), limits.connections_max, self._rejected
-            ).connection
+        kind = HttpListener if self._config.service.listen == "http" else FramedListener
+        listener = kind(self.server, request_bytes_max(self._config), limits.connections_max, self._rejected, _now_ms)
+        self._stack.callback(listener.close)
+        self._spawn(_every(SWEEP_INTERVAL_S, listener.sweep))
         for sock in self._intake_sockets():
-            server = await self._loop.create_server(factory, sock=sock, backlog=BACKLOG)
+            server = await self._loop.create_server(listener.connection, sock=sock, backlog=BACKLOG)
             self._stack.callback(server.close)
         host, port = public_address(self._config, self._id)
         self.events.record("intake_open", address=f"{host}:{port}")

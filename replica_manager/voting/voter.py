@@ -62,6 +62,8 @@ class Voter:
         self._early: dict[int, list[tuple[DomainId, bytes]]] = {}
         self._early_count = 0
         self.early_votes_dropped = 0
+        self.on_prefix: Callable[[RequestRecord], None] | None = None
+        """Called once per request, in order, when the prefix reaches it; its stable value is still there."""
 
     def on_delivered(self, sequence: int) -> None:
         """The record of `sequence` is there: count votes that came before it, and pass commands."""
@@ -176,6 +178,8 @@ class Voter:
                 self._buffer.take_in(sequence, b"")
             elif record.is_complete and record.stable_digest is not None:
                 self._buffer.take_in(sequence, record.values[record.stable_digest][1])
+                if self.on_prefix is not None:
+                    self.on_prefix(record)
             else:
                 return
             sequence += 1
