@@ -1,0 +1,130 @@
+"""One cell through its days: its sleepers sleep, all of it is killed, and what is left is removed."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.machine_traces import left_behind
+from exec_wrapper.examples.key_value_commands import OK, encode_field, encode_get, encode_set
+from images.catalog import Catalog, Image
+from replica_manager.control.processes import is_alive
+from tests.vm.cell_traces import Traces, require_nothing_left, traces_of
+from tests.vm.framed_users import FramedUsers, framed_users
+from tests.vm.vm_cell import VmCell, press_ctrl_c, start_spare
+from tests.vm.waiting import BOOT_PATIENCE_S, until
+
+pytestmark = [pytest.mark.vm, pytest.mark.slow, pytest.mark.timeout(3600)]
+
+REFRESH_UPDATES_MAX = 10
+TICK_S = 0.011
+"""One tick of the clock may have been counted late."""
+READING_CPU_S = 0.5
+"""Load that counts as load: CPU time of each active domain."""
+
+Rows = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def stopped_cell(directory: Path, catalog: Catalog, key_value_image: Image) -> Iterator[VmCell]:
+    """A cell that does not run; whatever a test leaves of it is removed in the end."""
+    sections = f"""
+[service]
+image = "{key_value_image.image_id}"
+listen = "framed"
+
+[updates]
+refresh_updates_max = {REFRESH_UPDATES_MAX}
+"""
+    cell = VmCell(directory, "t-life", catalog.directory, sections)
+    cell.down()
+    yield cell
+    cell.down()
+
+
+@pytest.fixture(scope="module")
+def before(stopped_cell: VmCell) -> Traces:
+    """The machine without the cell."""
+    return traces_of(stopped_cell)
+
+
+@pytest.fixture
+def cell(stopped_cell: VmCell, before: Traces) -> VmCell:
+    """The same cell, started unless a test before has left it running."""
+    if not stopped_cell.serves():
+        stopped_cell.spare("cell", "up", "--fresh", "--yes")
+    return stopped_cell
+
+
+def test_ctrl_c_while_the_machines_boot_leaves_nothing(stopped_cell: VmCell, before: Traces) -> None:
+    """The command ends what it started and says so; nothing of the cell is on the machine."""
+    stopped_cell.down()
+    log = stopped_cell.file.parent / "up.log"
+    with start_spare(log, "cell", "up", "-c", str(stopped_cell.file)) as command:
+        until(lambda: stopped_cell.machines() or command.poll() is not None, "a virtual machine runs", BOOT_PATIENCE_S)
+        assert command.poll() is None, log.read_text()
+        assert len(stopped_cell.members()) == 3
+        press_ctrl_c(command)
+        assert command.wait(BOOT_PATIENCE_S) == 130, log.read_text()
+    assert "ending what was started" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    require_nothing_left(stopped_cell, before)
+
+
+def test_a_passive_domain_sleeps_while_others_are_read(cell: VmCell) -> None:
+    """SPARE §4.3.2: refreshed, a passive domain is suspended, and its CPU time does not move under load."""
+    with framed_users(cell) as users:
+        _write(users, cell, 4 * REFRESH_UPDATES_MAX)
+        until(lambda: all(cell.status(server)["refreshes"] >= 2 for server in cell.servers), "both sleepers refreshed")
+        until(lambda: _asleep(cell), "both sleepers sleep again")
+        _keep_busy(users, cell)  # so that the hypervisor was asked since they fell asleep
+        began, began_s = _asleep(cell), time.monotonic()
+        _keep_busy(users, cell)
+        slept_s, ended = time.monotonic() - began_s, _asleep(cell)
+    assert set(began) == set(ended) == {"s0.g2", "s1.g2"}
+    for name, row in ended.items():
+        assert row["cpu_seconds"] - began[name]["cpu_seconds"] <= TICK_S
+        assert row["suspended_seconds"] - began[name]["suspended_seconds"] >= slept_s
+        assert row["cursor"] == began[name]["cursor"]
+
+
+def _write(users: FramedUsers, cell: VmCell, count: int) -> None:
+    user = users.enter(cell.servers[0])
+    for number in range(count):
+        assert user.ask(encode_set(b"key %d" % number, b"value %d" % number)) == OK
+
+
+def _keep_busy(users: FramedUsers, cell: VmCell) -> None:
+    """Read until every active domain has been seen to use CPU time for it."""
+    before = cell.domains("active")
+    assert set(before) == {"s0.g1", "s1.g1"}
+    readers = [users.enter(server) for server in cell.servers]
+
+    def have_worked() -> bool:
+        for number in range(4 * REFRESH_UPDATES_MAX):
+            for reader in readers:
+                assert reader.ask(encode_get(b"key %d" % number)) == OK + encode_field(b"value %d" % number)
+        now = cell.domains("active")
+        return all(now[name]["cpu_seconds"] - before[name]["cpu_seconds"] >= READING_CPU_S for name in before)
+
+    until(have_worked, "active domains work")
+
+
+def _asleep(cell: VmCell) -> Rows:
+    """Return the passive domains if manager and hypervisor say that they are suspended; else nothing."""
+    rows = cell.domains("passive")
+    is_asleep = all(row["power"] == row["hypervisor_state"] == "suspended" for row in rows.values())
+    return rows if is_asleep else {}
+
+
+def test_after_kill_9_of_everything_down_leaves_nothing(cell: VmCell, before: Traces) -> None:
+    """Nobody of the cell is left to tidy up: `spare cell down` finds all of it by where it is."""
+    assert len(cell.machines()) == 4
+    victims = cell.kill_everything()
+    assert len(victims) >= 7
+    assert not [victim for victim in victims if is_alive(victim)]
+    assert {"namespaces", "mounts"} <= set(left_behind(before, traces_of(cell)))
+    cell.spare("cell", "down")
+    require_nothing_left(cell, before)
