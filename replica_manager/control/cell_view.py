@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from replica_manager.cell_paths import CellPaths
 from replica_manager.config import Config
 from replica_manager.control.control_client import ControlClient
 from replica_manager.control.errors import ControlError, ControlTimeout, ControlUnavailable
+from replica_manager.control.process_records import ProcessRecords
 
 ASK_TIMEOUT_S = 5.0
 
@@ -22,12 +23,15 @@ class CellView:
     """`status` by server."""
     silent: Mapping[int, ControlError]
     """Why a server did not answer, by server."""
+    witnesses: Mapping[int, str] = field(default_factory=dict)
+    """`running`, `ended`, or `elsewhere`: not started on this machine by `spare cell up`; by witness."""
 
     @property
     def state(self) -> str:
         """`serving`, `degraded`, `starting` or `not_serving`, as a client sees the whole cell."""
         states = [str(answer.get("state")) for answer in self.answers.values()]
-        if states and not self.silent and all(state == "serving" for state in states):
+        is_whole = not self.silent and "ended" not in self.witnesses.values()
+        if states and is_whole and all(state == "serving" for state in states):
             return "serving"
         if any(state in ("serving", "degraded") for state in states):
             return "degraded"
@@ -72,7 +76,17 @@ def look(config: Config) -> CellView:
         config,
         {server: result for server, result in results.items() if isinstance(result, Mapping)},
         {server: result for server, result in results.items() if isinstance(result, ControlError)},
+        _witnesses(config, paths),
     )
+
+
+def _witnesses(config: Config, paths: CellPaths) -> Mapping[int, str]:
+    """A witness has no control socket: its process is all that can be seen."""
+    found = {one.id: "elsewhere" for one in config.witness}
+    for record in ProcessRecords(paths.processes).read():
+        if record.kind == "witness" and record.member in found:
+            found[record.member] = "running" if record.is_alive else "ended"
+    return found
 
 
 def connect_to_servers(config: Config, timeout_s: float) -> Iterator[tuple[int, ControlClient]]:

@@ -19,6 +19,7 @@ from replica_manager.config_check import load
 from replica_manager.control.cell_down import discard, plan_down, plan_fresh, take_down
 from replica_manager.control.cell_network import LoopbackNetwork
 from replica_manager.control.cell_up import bring_up, is_running, stored_config
+from replica_manager.control.cell_view import look
 from replica_manager.control.errors import ControlTimeout, ProcessError
 from replica_manager.control.leftovers import (
     SERVED_MARK,
@@ -247,6 +248,14 @@ def test_a_cell_that_runs_in_part_is_for_the_operator_to_decide(cell: Cell) -> N
     with pytest.raises(ProcessError, match="runs without server 1") as raised:
         is_running(cell.config)
     assert "spare cell down" in raised.value.hint
+
+
+def test_a_witness_that_ended_degrades_the_cell(cell: Cell) -> None:
+    """Nobody misses it until a server is silent; the operator shall know before."""
+    cell.up()
+    assert (look(cell.config).state, look(cell.config).witnesses) == ("serving", {0: "running"})
+    cell.kill(cell.pids[2])
+    assert (look(cell.config).state, look(cell.config).witnesses) == ("degraded", {0: "ended"})
 
 
 def test_a_stubborn_member_is_killed_after_patience(cell: Cell) -> None:

@@ -58,7 +58,9 @@ def state_text(state: str) -> Any:
         **dict.fromkeys(("serving", "active", "running", "agrees", "stable"), "green"),
         **dict.fromkeys(("starting", "degraded", "waiting", "open"), "yellow"),
         **dict.fromkeys(("passive", "suspended"), "cyan"),
-        **dict.fromkeys(("not_serving", "no answer", "retired", "stopped", "differs", "diverged", "exceeded"), "red"),
+        **dict.fromkeys(
+            ("not_serving", "no answer", "ended", "retired", "stopped", "differs", "diverged", "exceeded"), "red"
+        ),
     }
     return Text(state, style=colours.get(state, ""))
 

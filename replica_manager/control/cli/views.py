@@ -31,6 +31,7 @@ def status_document(view: CellView) -> dict[str, Any]:
             else {**view.answers[server.id], "domains": None}
             for server in view.config.server
         ],
+        "witnesses": [{"witness": number, "process": state} for number, state in view.witnesses.items()],
         "domains": view.domains(),
     }
 
@@ -47,6 +48,8 @@ def status_tables(view: CellView) -> Any:
         head.append(f"   votes needed {newest.get('threshold')}   leader {newest.get('leader') or 'none'}")
         head.append(f"   configuration {newest.get('configuration')}   {time.strftime('%H:%M:%S')}")
     parts = [head, Text(), server_table(view)]
+    if view.witnesses:
+        parts += [Text(), Text("   ").join(_witness_text(*item) for item in view.witnesses.items())]
     if view.answers:
         parts += [Text(), domain_table(view)]
     return Group(*parts)
@@ -145,8 +148,15 @@ def topology_tree(view: CellView) -> Any:
                 branch.add(Text.assemble(f"domain {row['domain']}  ", state_text(str(row.get("role")))))
     for witness in view.config.witness:
         host = f" on {witness.host}" if witness.host else ""
-        tree.add(Text.assemble((f"witness {witness.id}", "bold"), f"{host}  {witness.private_address}"))
+        title = Text.assemble(_witness_text(witness.id, view.witnesses.get(witness.id, "elsewhere")), host)
+        tree.add(title.append(f"  {witness.private_address}"))
     return tree
+
+
+def _witness_text(number: int, state: str) -> Any:
+    from rich.text import Text
+
+    return Text.assemble((f"witness {number}", "bold"), "  ", state_text(state))
 
 
 def _refresh(last: Any) -> str | None:
