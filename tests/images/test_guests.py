@@ -1,6 +1,9 @@
 """Real guests: the images boot, and their wrappers answer."""
 
+import fnmatch
+import hashlib
 import struct
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -125,6 +128,32 @@ def test_the_auction_site_boots_with_its_data_set(project_catalog: Catalog) -> N
     assert bid.update.count(_cents(98765432)) == 2, "in the row of the bid and in that of the item"
     assert image.manifest.data_set is not None
     assert (image.manifest.data_set["name"], image.manifest.data_set["start_time_us"]) == ("tiny", START_US)
+
+
+def _fingerprints(archive: Path) -> dict[str, tuple[object, ...]]:
+    """Return what `archive` says about each of its members, by path."""
+    with tarfile.open(archive) as tar:
+        return {member.name: _fingerprint(tar, member) for member in tar}
+
+
+def _fingerprint(tar: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[object, ...]:
+    content = tar.extractfile(member) if member.isfile() else None
+    digest = hashlib.sha256(content.read()).hexdigest() if content is not None else ""
+    return member.mode, member.uid, member.gid, member.mtime, member.linkname, digest
+
+
+def test_two_builds_of_the_auction_site_differ_in_what_the_manifest_says_alone(project_catalog: Catalog) -> None:
+    """Plain image and variant are two builds; the variant changes nothing outside of the database either."""
+    plain = build("rubis-mariadb", project_catalog, lambda progress: None)
+    variant = build("rubis-mariadb", project_catalog, lambda progress: None, "rounded-bids")
+    patterns = [entry.partition("#")[0].strip() for entry in plain.manifest.not_reproducible]
+
+    ours, theirs = _fingerprints(plain.rootfs_tar), _fingerprints(variant.rootfs_tar)
+
+    differing = {name.removeprefix(".") for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)}
+    assert differing
+    assert [name for name in differing if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)] == []
+    assert plain.manifest.data_set == variant.manifest.data_set
 
 
 def test_the_rounding_variant_differs_in_the_update_alone(project_catalog: Catalog) -> None:
