@@ -47,7 +47,7 @@ def _complain(reason: str) -> None:
 
 async def serve(host: str, port: int) -> None:
     """Serve until the process is ended; prints the port that it listens on."""
-    listener = FramedListener(BareService(), 1024 * 1024, 8192, _complain)
+    listener = FramedListener(BareService(), 1024 * 1024, 8192, _complain, lambda: time.monotonic() * 1000)
     server = await asyncio.get_running_loop().create_server(listener.connection, host, port)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()

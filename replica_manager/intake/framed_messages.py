@@ -58,6 +58,9 @@ _to_client: msgspec.msgpack.Decoder[ToClient] = msgspec.msgpack.Decoder(ToClient
 class FramedError(Exception):
     """Raised when bytes are no frame of this protocol: the other side's fault; the connection ends."""
 
+    bodies: tuple[bytes, ...] = ()
+    """Complete frames before the offending bytes that no earlier call has returned."""
+
 
 def encode(message: ToServer | ToClient) -> bytes:
     """Return the frame of `message`, length included."""
@@ -73,20 +76,27 @@ class FrameSplitter:
         self._frame_bytes_max = frame_bytes_max
         self._buffer = bytearray()
 
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of the frame that is not complete."""
+        return len(self._buffer)
+
     def feed(self, data: bytes) -> list[bytes]:
         """Take bytes; return the bodies that are complete.
 
         Raises:
-            FramedError: a frame over the limit.
+            FramedError: a frame over the limit, behind its `bodies`.
         """
         buffer = self._buffer
         buffer += data
-        bodies = []
+        bodies: list[bytes] = []
         position, end = 0, len(buffer)
         while end - position >= LENGTH_BYTES:
             size = int.from_bytes(buffer[position : position + LENGTH_BYTES])
             if size > self._frame_bytes_max:
-                raise FramedError(f"a frame of {size} bytes, at most {self._frame_bytes_max} are allowed")
+                error = FramedError(f"a frame of {size} bytes, at most {self._frame_bytes_max} are allowed")
+                error.bodies = tuple(bodies)
+                raise error
             stop = position + LENGTH_BYTES + size
             if stop > end:
                 break

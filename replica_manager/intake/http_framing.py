@@ -20,6 +20,7 @@ _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) ([\x21-\x7e]{1,16384}) HTTP/1\.([01]
 _HEADER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\x20-\x7e\x80-\xff\t]*?)[ \t]*")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[\x20-\x7e\t]*)?")
 _DIGITS = re.compile(rb"[0-9]{1,15}")
+_NO_LINE_END = re.compile(rb"\x00|(?<!\r)\n")
 
 
 class HttpRejected(Exception):
@@ -27,6 +28,9 @@ class HttpRejected(Exception):
 
     The connection answers with `status` and ends, since the next boundary is unknown.
     """
+
+    requests: "tuple[HttpRequest, ...]" = ()
+    """Complete requests before the offending bytes that no earlier call has returned."""
 
     def __init__(self, status: int, reason: str) -> None:
         """`status` is an HTTP status code, `reason` one sentence without the client's data."""
@@ -60,6 +64,10 @@ class HttpFramer:
         self._request_bytes_max = request_bytes_max
         self._buffer = bytearray()
         self._head: _Head | None = None
+        # Where to go on when more bytes come: read again from the start for every piece, a request in small pieces
+        # costs the square of its size.
+        self._head_searched = 0
+        self._chunk_line = 0
         self.wants_continue = False
         """Whether the client waits for `100 Continue`; the reader of this clears it."""
 
@@ -68,16 +76,25 @@ class HttpFramer:
         """Whether no request has begun."""
         return not self._buffer
 
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of the request that is not complete."""
+        return len(self._buffer)
+
     def feed(self, data: bytes) -> list[HttpRequest]:
         """Take bytes; return the requests that are complete.
 
         Raises:
-            HttpRejected: no request that is forwarded; feed nothing more.
+            HttpRejected: no request that is forwarded, behind its `requests`; feed nothing more.
         """
         self._buffer += data
         requests = []
-        while (request := self._next()) is not None:
-            requests.append(request)
+        try:
+            while (request := self._next()) is not None:
+                requests.append(request)
+        except HttpRejected as rejected:
+            rejected.requests = tuple(requests)
+            raise
         return requests
 
     def _next(self) -> HttpRequest | None:
@@ -85,6 +102,7 @@ class HttpFramer:
             self._head = self._read_head()
             if self._head is None:
                 return None
+            self._chunk_line = self._head.body_start
             self.wants_continue = self._head.expects_continue
         end = self._body_end(self._head)
         if end is None:
@@ -105,13 +123,17 @@ class HttpFramer:
         buffer = self._buffer
         while buffer[:2] == b"\r\n":  # RFC 9112 section 2.2: ignore an empty line before the request line
             del buffer[:2]
-        end = buffer.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX)
+            self._head_searched = 0
+        begin = max(0, self._head_searched - 3)
+        end = buffer.find(b"\r\n\r\n", begin, HEAD_BYTES_MAX)
         if end < 0:
             if len(buffer) >= HEAD_BYTES_MAX:
                 raise HttpRejected(431, f"the head exceeds {HEAD_BYTES_MAX} bytes")
-            if b"\x00" in buffer or re.search(rb"(?<!\r)\n", buffer):
+            if _NO_LINE_END.search(buffer, begin):
                 raise HttpRejected(400, "a line does not end in CR LF")
+            self._head_searched = len(buffer)
             return None
+        self._head_searched = 0
         request_line, *lines = bytes(buffer[:end]).split(b"\r\n")
         return self._interpret(request_line, lines, end + 4)
 
@@ -158,11 +180,12 @@ class HttpFramer:
         if head.body_bytes >= 0:
             end = head.body_start + head.body_bytes
             return end if len(self._buffer) >= end else None
-        return self._chunks_end(head.body_start)
+        return self._chunks_end()
 
-    def _chunks_end(self, position: int) -> int | None:
+    def _chunks_end(self) -> int | None:
         buffer = self._buffer
         while True:
+            position = self._chunk_line
             line_end = buffer.find(b"\r\n", position, position + _CHUNK_LINE_BYTES_MAX)
             if line_end < 0:
                 if len(buffer) - position >= _CHUNK_LINE_BYTES_MAX:
@@ -181,6 +204,7 @@ class HttpFramer:
                 return None
             if buffer[position - 2 : position] != b"\r\n":
                 raise HttpRejected(400, "a chunk does not end in CR LF")
+            self._chunk_line = position
 
     def _trailer_end(self, last_chunk_line_end: int) -> int | None:
         buffer = self._buffer

@@ -8,18 +8,17 @@ Source: design "Operator's view", Plain HTTP clients.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from replica_manager.identifiers import ClientId
+from replica_manager.intake.arrival import Arrival, HeldBytes
 from replica_manager.intake.http_framing import HttpFramer, HttpRejected, HttpRequest
 from replica_manager.intake.port import IntakePort, Outcome, Submission
 
 PIPELINED_MAX = 16
 """Requests of one connection that wait for their turn; above that it is not read."""
 IDLE_MS_MAX = 300_000
-PARTIAL_MS_MAX = 30_000
-"""A request must be complete this long after its first byte."""
 WRITE_BYTES_MAX = 8 * 1024 * 1024
 
 _REASONS = {
@@ -49,8 +48,10 @@ class HttpConnection(asyncio.Protocol):
         """Serve a connection of `listener`."""
         self._listener = listener
         self._framer = HttpFramer(listener.request_bytes_max)
+        self._arrival = Arrival(listener.held)
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[HttpRequest] = deque()
+        self._waiting_bytes = 0
         self._client: ClientId | None = None
         self._number = 0
         self._current: HttpRequest | None = None
@@ -72,6 +73,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         self._transport = None
+        self._arrival.end()
         self._listener.release(self)
 
     def data_received(self, data: bytes) -> None:
@@ -80,16 +82,28 @@ class HttpConnection(asyncio.Protocol):
             return
         self._active_ms = self._listener.now_ms()
         try:
-            self._waiting.extend(self._framer.feed(data))
+            requests: Sequence[HttpRequest] = self._framer.feed(data)
         except HttpRejected as rejected:
-            self._listener.on_rejected(rejected.reason)
-            self._rejection = error_reply(rejected.status, rejected.reason, is_last=True)
-        if self._framer.wants_continue:
-            self._framer.wants_continue = False
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            requests = rejected.requests
+            self._reject(rejected)
+        self._waiting.extend(requests)
+        self._waiting_bytes += sum(len(request.raw) for request in requests)
+        is_partial = self._framer.pending_bytes > 0
+        self._arrival.note(is_partial=is_partial, is_new=bool(requests), now_ms=self._active_ms)
+        if not self._hold() and self._rejection is None:
+            limit = self._listener.held.bytes_max
+            self._reject(HttpRejected(503, f"more than {limit} bytes of incomplete requests"))
         if len(self._waiting) > PIPELINED_MAX:
             self._transport.pause_reading()
         self._maybe_submit()
+
+    def _hold(self) -> bool:
+        return self._arrival.hold(self._framer.pending_bytes + self._waiting_bytes)
+
+    def _reject(self, rejected: HttpRejected) -> None:
+        """Answer what came before, then this, then nothing more."""
+        self._listener.on_rejected(rejected.reason)
+        self._rejection = error_reply(rejected.status, rejected.reason, is_last=True)
 
     def eof_received(self) -> bool:
         """The client sends no more: answer what it sent, then close."""
@@ -107,11 +121,18 @@ class HttpConnection(asyncio.Protocol):
             if self._rejection is not None:
                 self._transport.write(self._rejection)
                 self._transport.close()
+            elif self._framer.wants_continue:
+                # Only now: before the replies to earlier requests it would be read as belonging to the first of them.
+                self._framer.wants_continue = False
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             return
         self._current = self._waiting.popleft()
+        self._waiting_bytes -= len(self._current.raw)
+        self._hold()
         self._is_retried = False
         if len(self._waiting) == PIPELINED_MAX:
             self._transport.resume_reading()
+            self._arrival.restart_clock(self._listener.now_ms())
         self._submit_current()
 
     def _submit_current(self) -> None:
@@ -168,10 +189,12 @@ class HttpConnection(asyncio.Protocol):
 
     def sweep(self, now_ms: float) -> None:
         """End the connection if it was silent too long."""
-        limit = IDLE_MS_MAX if self._framer.is_between_requests else PARTIAL_MS_MAX
-        if self._transport is not None and self._current is None and now_ms - self._active_ms > limit:
-            if limit == PARTIAL_MS_MAX:
-                self._listener.on_rejected("a request was not completed in time")
+        if self._transport is None or self._current is not None:
+            return
+        if self._arrival.is_late(now_ms):
+            self._listener.on_rejected("a request was not completed in time")
+            self._transport.abort()
+        elif now_ms - self._active_ms > IDLE_MS_MAX:
             self._transport.abort()
 
     def close(self) -> None:
@@ -204,6 +227,7 @@ class HttpListener:
         self.request_bytes_max = request_bytes_max
         self.on_rejected = on_rejected
         self.now_ms = now_ms
+        self.held = HeldBytes()
         self._connections_max = connections_max
         self.connections: set[HttpConnection] = set()
 
