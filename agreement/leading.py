@@ -212,6 +212,10 @@ class Leading:
         proposer, first = context.proposer, self._witness_first
         assert proposer is not None, "a leader proposes"
         assert first is not None, "witnesses are in use"
+        if context.tally.voted_through(witness) < context.log.decided:
+            # It missed a slot that the others decided.  Nobody proposes that one again, so its run would end there for
+            # ever, and with one more member down nothing would be decided: let it begin anew above.
+            first = context.log.decided + 1
         accept = Accept(
             context.number,
             context.identity.incarnation,
