@@ -23,3 +23,5 @@ class CoreSettings:
     feed: FeedSettings
     clock_start_us: int = 0
     """See `CellState`."""
+    waiting_bytes_max: int = 128 * 1024 * 1024
+    """Bytes of requests that clients of this server wait for: their number alone allows gigabytes of large ones."""

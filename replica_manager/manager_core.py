@@ -119,6 +119,7 @@ class ManagerCore:
         return (
             open_count >= 2 * self.settings.open_requests_max
             or self.requests.last - self.buffer.prefix >= self.settings.open_requests_max
+            or self.admission.waiting_bytes >= self.settings.waiting_bytes_max
             or self.buffer.entry_count >= self.settings.buffer_entries_max
             or self.buffer.byte_count >= self.settings.buffer_bytes_max
         )
@@ -199,7 +200,9 @@ class ManagerCore:
             f"cell state at {effect.digest_position} differs between this server and server {effect.server}"
         )
         needed = [feed.needed_from(self.buffer) for feed in self.feeds.values() if feed.power is not Power.GONE]
-        self.requests.drop_through(min(effect.stable_all, self.buffer.prefix, *(n - 1 for n in needed)))
+        stable_all = min(effect.stable_all, self.buffer.prefix)
+        self.requests.forget_values_through(stable_all)
+        self.requests.drop_through(min(stable_all, *(n - 1 for n in needed)))
         if needed:
             self.buffer.drop_below(min(needed))
 

@@ -85,7 +85,7 @@ class DomainAnswers:
         if record is None:
             return  # stable everywhere and dropped: nobody needs this vote
         digest = vote_digest(reply, update)
-        if digest not in record.values:
+        if digest not in record.values and not record.is_complete:
             self._voter.record_value(record, digest, reply, update)
         self._voter.record_vote(feed.domain, sequence, digest)
         batch = self._votes.get(feed.domain)

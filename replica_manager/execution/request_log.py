@@ -59,6 +59,7 @@ class RequestLog:
         """Make an empty log before number 1."""
         self._records: deque[RequestRecord | None] = deque()
         self.first = 1
+        self._light_through = 0
         self._explained: deque[RequestRecord] = deque(maxlen=KEPT_FOR_EXPLANATION)
 
     @property
@@ -92,6 +93,19 @@ class RequestLog:
                 record.payload = b""
                 record.values.clear()
                 self._explained.append(record)
+
+    def forget_values_through(self, sequence: int) -> None:
+        """Forget requests and values up to `sequence`, which every live server has stable and no local domain executes.
+
+        The numbers stay until each local domain has passed them: one that sleeps would otherwise keep the bytes of
+        thousands of replies in memory.
+        """
+        for number in range(max(self._light_through + 1, self.first), min(sequence, self.last) + 1):
+            record = self._records[number - self.first]
+            if record is not None:
+                record.payload = b""
+                record.values.clear()
+        self._light_through = max(self._light_through, min(sequence, self.last))
 
     def restart_at(self, first: int) -> None:
         """Forget everything; the next number is `first`."""

@@ -24,6 +24,8 @@ class Admission:
         self._waiting: dict[ClientId, Waiting] = {}
         self._opening: dict[int, tuple[ReplySink, int]] = {}
         self._next_token = 1
+        self.waiting_bytes = 0
+        """Bytes of the requests that are not decided yet."""
         self.answered = 0
 
     @property
@@ -52,7 +54,10 @@ class Admission:
 
     def admit(self, sink: ReplySink, submission: Submission, now_us: int, random: bytes) -> bytes:
         """Return the entry that orders the submission; the reply will go to `sink`."""
-        self._waiting[submission.client] = Waiting(sink, submission.number)
+        replaced = self._waiting.get(submission.client)
+        byte_count = len(submission.payload)
+        self.waiting_bytes += byte_count - (0 if replaced is None else replaced.byte_count)
+        self._waiting[submission.client] = Waiting(sink, submission.number, byte_count)
         return encode_entry(Request(submission.client, submission.number, now_us, random, submission.payload))
 
     def refuse(self, output: CoreOutput, sink: ReplySink, submission: Submission, outcome: Outcome) -> None:
@@ -95,6 +100,7 @@ class Admission:
         waiting = self._waiting.get(client)
         if waiting is not None and waiting.number == number:
             del self._waiting[client]
+            self.waiting_bytes -= waiting.byte_count
             self.answered += 1
             output.replies.append(ClientReply(waiting.sink, client, number, outcome, reply))
 

@@ -18,6 +18,8 @@ class Waiting(NamedTuple):
 
     sink: ReplySink
     number: int
+    byte_count: int
+    """Of the request."""
 
 
 class ReplyCache:
