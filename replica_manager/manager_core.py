@@ -202,7 +202,7 @@ class ManagerCore:
         needed = [feed.needed_from(self.buffer) for feed in self.feeds.values() if feed.power is not Power.GONE]
         stable_all = min(effect.stable_all, self.buffer.prefix)
         self.requests.forget_values_through(stable_all)
-        self.requests.drop_through(min(stable_all, *(n - 1 for n in needed)))
+        self.requests.drop_through(min([stable_all, *(n - 1 for n in needed)]))
         if needed:
             self.buffer.drop_below(min(needed))
 
