@@ -11,6 +11,7 @@ from replica_manager.config import Config
 from replica_manager.control.control_socket import Handler
 from replica_manager.control.errors import RequestRefused
 from replica_manager.control.event_stream import events_handler
+from replica_manager.errors import CheckpointUnderWay
 from replica_manager.ordering.peer_port import PeerTransport
 from replica_manager.ordering.stable_log import SqliteStableStorage
 from replica_manager.replica_server import ReplicaServer
@@ -101,7 +102,10 @@ class ServerHandlers:
 
     async def checkpoint(self, _parameters: dict[str, Any]) -> dict[str, Any]:
         """Order a checkpoint and wait until every domain has given its state."""
-        return await self._server.checkpoint()
+        try:
+            return await self._server.checkpoint()
+        except CheckpointUnderWay as error:
+            raise RequestRefused("not_ready", str(error), error.hint) from error
 
     def stop(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """End the process in good order."""

@@ -7,7 +7,7 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ class ServerAssembly:
         core = ManagerCore(core_settings(self._config, self._id), monotonic_ms())
         self.server = ReplicaServer(core, self.events, self._fail)
         self._halting.append(self.server.halt)
-        end_on_failure(self._loop, lambda kind, data: self.events.record(kind, **data), self._halt)
+        end_on_failure(self._loop, self._record, self._halt)
         self._open_storage()
         self._maybe_record()
         self._make_agreement()
@@ -232,13 +232,13 @@ class ServerAssembly:
         control = ControlSocket(
             self._paths.control_socket(self._id),
             handlers.by_name(),
-            lambda kind, data: self.events.record(kind, **data),
+            self._record,
         )
         await control.open()
         self._stack.push_async_callback(control.close)
         address = next(server for server in self._config.server if server.id == self._id).admin_address
         if address:
-            admin = AdminServer(parse_address(address), handlers.status)
+            admin = AdminServer(parse_address(address), handlers.status, on_event=self._record)
             await admin.open()
             self._stack.push_async_callback(admin.close)
 
@@ -260,6 +260,9 @@ class ServerAssembly:
         if inherited:
             sockets.append(socket.socket(fileno=int(inherited)))
         return sockets
+
+    def _record(self, kind: str, data: Mapping[str, Any]) -> None:
+        self.events.record(kind, **data)
 
     def _rejected(self, reason: str) -> None:
         self.events.record("client_rejected", reason=reason)

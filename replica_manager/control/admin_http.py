@@ -6,9 +6,10 @@ Only the little of HTTP/1.1 that scrapers and load balancers speak: GET and HEAD
 """
 
 import asyncio
+import contextlib
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -49,6 +50,7 @@ class AdminServer:
         snapshot: Snapshot,
         read_timeout_s: float = READ_TIMEOUT_S,
         snapshot_timeout_s: float = SNAPSHOT_TIMEOUT_S,
+        on_event: Callable[[str, dict[str, Any]], None] = lambda _kind, _data: None,
     ) -> None:
         """Make the server.
 
@@ -57,11 +59,13 @@ class AdminServer:
             snapshot: gives the status; called in the loop that calls `open`.
             read_timeout_s: time for a whole request head.
             snapshot_timeout_s: time for `snapshot` to be called and to return.
+            on_event: hears of `admin_refused` and `admin_failed`; called in the loop that calls `open`.
         """
         self._address = address
         self._snapshot = snapshot
         self._read_timeout_s = read_timeout_s
         self._snapshot_timeout_s = snapshot_timeout_s
+        self._on_event = on_event
         self._main_loop: asyncio.AbstractEventLoop | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="spare-admin", daemon=True)
@@ -116,6 +120,7 @@ class AdminServer:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._tasks) >= CONNECTIONS_MAX:
+            self._tell("admin_refused", f"more than {CONNECTIONS_MAX} connections")
             writer.transport.abort()
             return
         task = self._loop.create_task(self._serve(reader, writer))
@@ -124,6 +129,9 @@ class AdminServer:
 
     def _end(self, task: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:
         self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A supervisor: this thread decides nothing and holds no state, so its failure is no reason to stop serving.
+            self._tell("admin_failed", repr(error))
         if writer.transport.get_write_buffer_size():
             writer.transport.abort()
         else:
@@ -133,17 +141,28 @@ class AdminServer:
         try:
             async with asyncio.timeout(self._read_timeout_s):
                 head = await reader.readuntil(b"\r\n\r\n")
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+        except TimeoutError:
+            self._tell("admin_refused", f"no request within {self._read_timeout_s:g} s")
             return
+        except (OSError, asyncio.IncompleteReadError):
+            return  # the client is gone
         except asyncio.LimitOverrunError:
             head = b""
         method, answer = await self._route(head)
+        if HTTPStatus.BAD_REQUEST <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            self._tell("admin_refused", answer.body.decode().strip())
         try:
             writer.write(_encode(answer, with_body=method != "HEAD"))
             async with asyncio.timeout(WRITE_TIMEOUT_S):
                 await writer.drain()
         except (OSError, TimeoutError):
             return
+
+    def _tell(self, kind: str, reason: str) -> None:
+        """Have the main loop, to which events belong, record one."""
+        if self._main_loop is not None:
+            with contextlib.suppress(RuntimeError):  # that loop has ended
+                self._main_loop.call_soon_threadsafe(self._on_event, kind, {"reason": reason})
 
     async def _route(self, head: bytes) -> tuple[str, _Answer]:
         parts = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")

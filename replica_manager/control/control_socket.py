@@ -51,7 +51,7 @@ class ControlSocket:
         Args:
             path: the socket's file; at most 107 bytes.
             handlers: by method name; they may raise `RequestRefused`.
-            on_event: hears of `control_garbage`, `control_full` and `control_handler_failed`.
+            on_event: hears of `control_garbage`, `control_refused`, `control_full` and `control_handler_failed`.
         """
         self._path = path
         self._handlers = dict(handlers)
@@ -142,6 +142,7 @@ class ControlSocket:
     async def _answer(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         handler = self._handlers.get(request.method)
         if handler is None:
+            self._on_event("control_refused", {"method": request.method, "reason": "unknown method"})
             known = ", ".join(sorted(self._handlers))
             failure = Failure("not_found", f"unknown method {request.method!r}", f"known: {known}")
             await _write(writer, Response(request.id, error=failure))
@@ -160,6 +161,8 @@ class ControlSocket:
             result = action()
             return await result if inspect.isawaitable(result) else result
         except RequestRefused as error:
+            if error.code == "bad_request":
+                self._on_event("control_refused", {"method": request.method, "reason": str(error)})
             return Failure(error.code, str(error), error.hint)
         except Exception as error:  # noqa: BLE001  (supervisor; the failure is answered and a named event)
             self._on_event("control_handler_failed", {"method": request.method, "error": repr(error)})

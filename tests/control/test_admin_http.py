@@ -1,5 +1,6 @@
 """`/metrics` and `/healthz` answer scrapers, survive garbage, and tell when the replica manager hangs."""
 
+import asyncio
 import http.client
 import json
 import socket
@@ -23,7 +24,10 @@ class Administered:
     def __init__(self, loop: LoopThread) -> None:
         self.loop = loop
         self.status: dict[str, Any] = {"cell": "shop", "server": 0, "state": "serving", "delivered": 3}
-        self.server = AdminServer(Address("127.0.0.1", 0), lambda: self.status, 1.0, 0.5)
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.server = AdminServer(
+            Address("127.0.0.1", 0), lambda: self.status, 1.0, 0.5, lambda kind, data: self.events.append((kind, data))
+        )
         loop.run(self.server.open())
 
     def request(self, method: str, target: str) -> tuple[int, bytes, str]:
@@ -90,6 +94,18 @@ def test_other_requests_are_answered_properly(administered: Administered, method
     status, body, _ = administered.request(method, target)
     assert status == code
     assert bool(body) == (method != "HEAD")
+
+
+def test_every_refusal_is_a_named_event_of_the_server(administered: Administered) -> None:
+    """Recorded by the loop that owns the events, not by the thread that answers."""
+    administered.request("POST", "/metrics")
+    administered.request("GET", "/etc/passwd")
+    with administered.raw() as connection:
+        connection.sendall(b"hello\r\n\r\n")
+        connection.makefile("rb").read()
+    administered.loop.run(asyncio.sleep(0))
+    reasons = ["only GET and HEAD", "there are /metrics and /healthz", "not an HTTP/1.1 request"]
+    assert administered.events == [("admin_refused", {"reason": reason}) for reason in reasons]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)

@@ -109,7 +109,7 @@ def test_refusals_and_failures_are_answers(served: Served) -> None:
         with pytest.raises(RequestRefused, match="more than 16777216"):
             client.call("big")
         assert client.call("echo", still="there") == {"still": "there"}
-    assert [kind for kind, _ in served.events] == ["control_handler_failed"]
+    assert [kind for kind, _ in served.events] == ["control_handler_failed", "control_refused"]
 
 
 def test_a_process_that_hangs_is_a_timeout_and_one_that_is_gone_is_unavailable(served: Served, tmp_path: Path) -> None:
