@@ -90,7 +90,9 @@ class Feed:
         """Position whose state is streaming; 0: none."""
         self.executing: deque[int] = deque()
         self.applying_up_to = 0
+        """Last number of the batch that is being applied; 0: none."""
         self.applying_count = 0
+        self._applying_from = 0
         self._settings = settings
         self._refresh_updates = first_refresh_updates
         self._is_syncing = False
@@ -133,7 +135,7 @@ class Feed:
         if not self.executing or self.executing[0] != sequence:
             raise FeedMisuse(f"answered {sequence}, asked {self.executing[0] if self.executing else 'nothing'}")
         self.executing.popleft()
-        self.confirmed = self.executing[0] - 1 if self.executing else self.cursor - 1
+        self._note_confirmed()
         if has_update:
             self._has_unsynced = True
 
@@ -141,15 +143,26 @@ class Feed:
         """The domain applied a batch; return how many updates it had.
 
         Raises:
-            FeedMisuse: no such batch is outstanding.
+            FeedMisuse: no such batch is outstanding, or requests handed before it are not answered.
         """
         if not self.applying_up_to or up_to != self.applying_up_to:
             raise FeedMisuse(f"applied up to {up_to}, asked {self.applying_up_to or 'nothing'}")
-        self.confirmed = max(self.confirmed, up_to)
+        if self.executing:
+            raise FeedMisuse(f"applied up to {up_to} before it answered {self.executing[0]}")
         self.applying_up_to = 0
+        self._note_confirmed()
         if self.applying_count:
             self._has_unsynced = True
         return self.applying_count
+
+    def _note_confirmed(self) -> None:
+        """Everything before the oldest answer that is outstanding is executed or applied."""
+        if self.executing:
+            self.confirmed = self.executing[0] - 1
+        elif self.applying_up_to:
+            self.confirmed = self._applying_from - 1
+        else:
+            self.confirmed = self.cursor - 1
 
     def on_synced(self, cursor: int) -> None:
         """Everything before `cursor` is on the domain's disk.
@@ -181,8 +194,9 @@ class Feed:
         """Return the last number whose effects are on the domain's disk, numbers without effect included."""
         if self._has_unsynced or self._is_syncing:
             return self.synced_cursor - 1
-        if self.role is Role.PASSIVE:
+        if self.role is Role.PASSIVE and not self.applying_up_to:
             return max(self.confirmed, buffer.next_update(self.cursor) - 1)
+        # What is handed and not confirmed is not on the disk: a power cut would have to feed it again.
         return self.confirmed
 
     def needed_from(self, buffer: UpdateBuffer) -> int:
@@ -250,8 +264,8 @@ class Feed:
             out.append(Execute(self.previous, sequence, record.timestamp_us, record.seed, record.payload))
             self.previous = sequence
             self.executing.append(sequence)
-        elif not self.executing:
-            self.confirmed = sequence
+        else:
+            self._note_confirmed()
         return True
 
     def _step_passive(self, buffer: UpdateBuffer, out: list[ToWrapper]) -> bool:
@@ -290,6 +304,7 @@ class Feed:
             return False
         batch = buffer.batch(self.cursor, limit, self._settings.batch_bytes_max)
         out.append(ApplyUpdates(self.previous, batch.up_to, batch.updates))
+        self._applying_from = self.cursor
         self.applying_up_to = self.previous = batch.up_to
         self.applying_count = len(batch.updates)
         self.cursor = batch.up_to + 1

@@ -1,0 +1,100 @@
+"""What one domain was handed, has confirmed and has on its disk.  Source: design "One feed per domain"."""
+
+import pytest
+
+from exec_wrapper.wire import ApplyUpdates, Execute, Sync, ToWrapper
+from replica_manager.cell.roles import Role
+from replica_manager.execution.feed import Feed, FeedMisuse, FeedSettings, Power
+from replica_manager.execution.request_log import RequestLog, RequestRecord
+from replica_manager.identifiers import ClientId, DomainId
+from replica_manager.updates.update_buffer import UpdateBuffer
+
+SETTINGS = FeedSettings(
+    refresh_updates_max=2,
+    refresh_bytes_max=10_000,
+    refresh_lag_max=1000,
+    batch_bytes_max=5_000,
+    state_format=1,
+    is_passive_kept_running=False,
+)
+
+
+class Bench:
+    """A feed over a log and a buffer of its own."""
+
+    def __init__(self, role: Role) -> None:
+        self.feed = Feed(DomainId("s0.g1"), role, SETTINGS, 2)
+        self.requests = RequestLog()
+        self.buffer = UpdateBuffer()
+        self.feed.on_linked(1, 0)
+
+    def order(self, *, is_request: bool = True) -> int:
+        sequence = self.requests.last + 1
+        record = RequestRecord(sequence, ClientId(bytes(24)), 1, 1, bytes(32), b"p") if is_request else None
+        self.requests.append(sequence, record)
+        return sequence
+
+    def pump(self) -> list[ToWrapper]:
+        frames: list[ToWrapper] = []
+        self.feed.pump(self.requests, self.buffer, frames)
+        return frames
+
+
+def test_what_is_being_applied_is_neither_confirmed_nor_durable() -> None:
+    """A4: the log may be dropped only below what is on every domain's disk."""
+    bench = Bench(Role.PASSIVE)
+    for _ in range(2):
+        bench.buffer.take_in(bench.order(), b"u")
+    (frame,) = bench.pump()
+    assert isinstance(frame, ApplyUpdates)
+    assert bench.feed.durable_through(bench.buffer) == 0
+    bench.feed.on_applied(2)
+    assert bench.feed.confirmed == 2
+    assert bench.feed.durable_through(bench.buffer) == 0
+    bench.feed.request_sync()
+    assert bench.pump() == [Sync()]
+    bench.feed.on_synced(3)
+    assert bench.feed.durable_through(bench.buffer) == 2
+
+
+def test_an_active_domain_confirms_updates_behind_its_requests_only_when_it_has_applied_them() -> None:
+    """1. Request 1 is handed.  2. Others make 2 stable before this domain was handed it, so it gets the update.
+    3. Request 1 is answered: 2 is not applied yet.
+    """
+    bench = Bench(Role.ACTIVE)
+    bench.order()
+    assert isinstance(bench.pump()[0], Execute)
+    bench.order()
+    for _ in range(2):
+        bench.buffer.take_in(bench.buffer.prefix + 1, b"u")
+    assert isinstance(bench.pump()[0], ApplyUpdates)
+    bench.feed.on_executed(1, has_update=False)
+    assert bench.feed.confirmed == 1
+    assert bench.feed.durable_through(bench.buffer) == 1
+    bench.feed.on_applied(2)
+    assert bench.feed.confirmed == 2
+
+
+def test_updates_confirmed_before_the_requests_that_came_first_are_misuse() -> None:
+    """A domain answers in the order in which it was asked."""
+    bench = Bench(Role.ACTIVE)
+    bench.order()
+    bench.pump()
+    bench.order()
+    for _ in range(2):
+        bench.buffer.take_in(bench.buffer.prefix + 1, b"u")
+    bench.pump()
+    with pytest.raises(FeedMisuse, match="before it answered 1"):
+        bench.feed.on_applied(2)
+
+
+def test_a_command_behind_an_unanswered_request_confirms_nothing() -> None:
+    """Numbers of commands have no answer; they count once everything before them is answered."""
+    bench = Bench(Role.ACTIVE)
+    bench.order()
+    bench.order(is_request=False)
+    bench.pump()
+    assert (bench.feed.cursor, bench.feed.confirmed) == (3, 0)
+    bench.feed.on_executed(1, has_update=True)
+    assert bench.feed.confirmed == 2
+    assert bench.feed.power is Power.RUNNING
