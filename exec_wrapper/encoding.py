@@ -86,8 +86,9 @@ def encode_executed(sequence: int, reply: bytes, update: bytes) -> bytes:
 
 def _encode_hello(message: Hello) -> bytes:
     epoch = _exactly(message.epoch, EPOCH_BYTES, "an epoch")
+    former_epoch = _exactly(message.former_epoch, EPOCH_BYTES, "an epoch")
     limits = (message.protocol, message.frame_bytes_max, message.state_part_bytes_max)
-    return HELLO_LAYOUT.pack(HELLO_LAYOUT.size - LENGTH_BYTES, KIND_HELLO, MAGIC, epoch, *limits)
+    return HELLO_LAYOUT.pack(HELLO_LAYOUT.size - LENGTH_BYTES, KIND_HELLO, MAGIC, former_epoch, epoch, *limits)
 
 
 def _encode_apply_updates(message: ApplyUpdates) -> bytes:

@@ -112,10 +112,11 @@ def _fixed(layout: struct.Struct, make: Callable[..., Any], name: str) -> BodyDe
 def _decode_hello(data: bytes, start: int, stop: int) -> Hello:
     if stop - start != HELLO_LAYOUT.size - HEADER_BYTES:
         raise _wrong_length("Hello", stop - start)
-    _, _, magic, epoch, protocol, frame_bytes_max, part_bytes_max = HELLO_LAYOUT.unpack_from(data, start - HEADER_BYTES)
+    _, _, magic, former_epoch, epoch, *limits = HELLO_LAYOUT.unpack_from(data, start - HEADER_BYTES)
     if magic != MAGIC:
         raise WireError("a Hello frame without its magic bytes")
-    return Hello(epoch, frame_bytes_max, part_bytes_max, protocol)
+    protocol, frame_bytes_max, part_bytes_max = limits
+    return Hello(epoch, frame_bytes_max, part_bytes_max, protocol, former_epoch)
 
 
 def _decode_execute(data: bytes, start: int, stop: int) -> Execute:

@@ -34,7 +34,7 @@ KIND_STATE_SET = 0x47
 KIND_FAILED = 0x48
 
 HEADER_LAYOUT = struct.Struct(">IB")
-HELLO_LAYOUT = struct.Struct(">IB8s16sHII")
+HELLO_LAYOUT = struct.Struct(">IB8s16s16sHII")
 EXECUTE_LAYOUT = struct.Struct(">IBQQQ32s")
 APPLY_UPDATES_LAYOUT = struct.Struct(">IBQQI")
 UPDATE_LAYOUT = struct.Struct(">QI")

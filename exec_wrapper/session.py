@@ -69,6 +69,8 @@ class Session:
         self._covered = adapter.cursor() - 1
         self._decoder: Optional[FrameDecoder[ToWrapper]] = None
         self._stale = b""
+        self._hello_again = HELLO_PREFIX
+        """How the next `Hello` of this manager begins: with the epoch of this connection."""
         self._inbox: Deque[ToWrapper] = deque()
         self._held: Deque[ToWrapper] = deque()
         self._wire_error = ""
@@ -93,10 +95,9 @@ class Session:
 
     def feed(self, data: bytes) -> None:
         """Take received bytes; they are handled by `step`."""
+        data = self._find_hello(data) if self._decoder is None else self._cut_at_hello(data)
         if self._decoder is None:
-            data = self._find_hello(data)
-            if self._decoder is None:
-                return
+            return
         try:
             self._inbox.extend(self._decoder.feed(data))
         except WireError as error:
@@ -166,10 +167,25 @@ class Session:
         self._decoder = decode_to_wrapper()
         return data
 
+    def _cut_at_hello(self, data: bytes) -> bytes:
+        """Return `data`, or what of it belongs to a new connection that nobody announced.
+
+        The end of a connection over a virtio-serial port may pass unnoticed, while the service executes or the
+        machine is suspended, and leave half a frame.  The `Hello` after it is known by the epoch of the former
+        connection, which no client can know: it is searched for in every read, whatever the frames say.
+        A manager writes its few bytes at once, and a port does not split them.
+        """
+        position = data.rfind(self._hello_again)
+        if position < 0:
+            return data
+        self._decoder = decode_to_wrapper()
+        return data[position:]
+
     def _hello(self, message: Hello) -> None:
         self._drop_stream()
         self._held.clear()
         self._output.clear()
+        self._hello_again = HELLO_PREFIX + message.epoch
         if self._decoder is not None:
             self._decoder.frame_bytes_max = message.frame_bytes_max
         self._frame_bytes_max = message.frame_bytes_max

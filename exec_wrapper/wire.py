@@ -34,8 +34,12 @@ class Hello(NamedTuple):
     epoch: bytes
     """16 random bytes of the manager, echoed by the wrapper."""
     frame_bytes_max: int
+    """Bound of the `length` field in both directions."""
     state_part_bytes_max: int
     protocol: int = PROTOCOL_VERSION
+    former_epoch: bytes = bytes(EPOCH_BYTES)
+    """Last epoch that this wrapper echoed to this manager; zeros: none.  By this secret the wrapper finds the frame
+    even within another one, which the end of the former connection has cut off."""
 
 
 class Ping(NamedTuple):

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final, Protocol, cast
 
 from exec_wrapper.framing import encode_frame
-from exec_wrapper.wire import Failed, FromWrapper, ToWrapper, WrapperHello
+from exec_wrapper.wire import FromWrapper, ToWrapper, WrapperHello
 from replica_manager.execution.errors import LinkError
-from replica_manager.execution.wrapper_session import WrapperLimits, WrapperSession
+from replica_manager.execution.wrapper_session import NO_EPOCH, WrapperLimits, WrapperSession
 
 _RETRY_S_MIN: Final = 0.01
 _RETRY_S_MAX: Final = 0.2
@@ -27,6 +27,8 @@ class LinkEndReason(enum.Enum):
     """The domain's end of the channel is gone."""
     MISBEHAVIOUR = "link_misbehaviour"
     """The domain sent what no correct wrapper sends."""
+    FAILED = "link_wrapper_failed"
+    """The wrapper said `Failed`, which is also handed on as a message."""
     WRITE_BUFFER_FULL = "link_write_buffer_full"
     """The domain does not read: more than `write_buffer_bytes_max` wait for it."""
 
@@ -127,6 +129,9 @@ class _Connection(asyncio.Protocol):
             self._take_greeting(session, messages)
         elif messages and self.end is None:
             self._on_frames(messages)
+        if session.failure is not None:
+            # Not left to the wrapper: a virtio-serial port cannot be closed from within the machine.
+            self._finish(LinkEnd(LinkEndReason.FAILED, session.failure))
         if session.misbehaviour is not None:
             self._finish(LinkEnd(LinkEndReason.MISBEHAVIOUR, str(session.misbehaviour)))
 
@@ -152,9 +157,8 @@ class _Connection(asyncio.Protocol):
         self._finish(LinkEnd(LinkEndReason.CLOSED, "closed by this side"))
 
     def _take_greeting(self, session: WrapperSession, messages: Sequence[FromWrapper]) -> None:
-        if messages:
-            first = messages[0]
-            said = f"Failed: {first.text}" if isinstance(first, Failed) else type(first).__name__
+        if messages and session.failure is None:
+            said = type(messages[0]).__name__
             self._finish(LinkEnd(LinkEndReason.MISBEHAVIOUR, f"sent {said} before anything was asked"))
         elif session.hello is not None and not self.greeted.done():
             self.greeted.set_result(session.hello)
@@ -191,6 +195,7 @@ class _StreamLink:
         self._on_frames = on_frames
         self._on_end = on_end
         self._connection: _Connection | None = None
+        self._former_epoch = NO_EPOCH
 
     async def _connect_once(self, connection: _Connection) -> None:
         """Make one attempt; raises `OSError` if nobody listens."""
@@ -215,6 +220,7 @@ class _StreamLink:
             if connection.end is None:
                 connection.is_started = True
                 self._connection = connection
+                self._former_epoch = epoch
                 return connection.greeted.result()
             if connection.end.reason is not LinkEndReason.CLOSED:
                 raise LinkError(f"no wrapper at {self._target()}: {connection.end}")
@@ -223,7 +229,7 @@ class _StreamLink:
 
     async def _attempt(self, epoch: bytes) -> _Connection:
         """Return a connection that is greeted, or one that has ended."""
-        session = WrapperSession(epoch, self._settings.limits)
+        session = WrapperSession(epoch, self._settings.limits, self._former_epoch)
         connection = _Connection(session, self._settings, self._on_frames, self._on_end)
         try:
             await self._connect_once(connection)

@@ -17,6 +17,7 @@ from exec_wrapper.wire import (
     EPOCH_BYTES,
     PROTOCOL_VERSION,
     Executed,
+    Failed,
     FromWrapper,
     Hello,
     StatePart,
@@ -24,6 +25,7 @@ from exec_wrapper.wire import (
     WrapperHello,
 )
 
+NO_EPOCH: Final = bytes(EPOCH_BYTES)
 STALE_BYTES_MAX: Final = 64 * 1024 * 1024
 """What may come before the echo: far more than the buffers between two ends hold."""
 
@@ -63,21 +65,25 @@ class WrapperLimits:
 class WrapperSession:
     """One connection with one wrapper.  After a misbehaviour nothing is believed any more."""
 
-    def __init__(self, epoch: bytes, limits: WrapperLimits) -> None:
+    def __init__(self, epoch: bytes, limits: WrapperLimits, former_epoch: bytes = NO_EPOCH) -> None:
         """Begin before the echo.
 
         Args:
             epoch: 16 random bytes, new for every connection.
             limits: what the domain may send.
+            former_epoch: the one of the last connection with this wrapper; it is a secret of the two.
         """
         assert len(epoch) == EPOCH_BYTES
+        self.epoch = epoch
         self.hello: WrapperHello | None = None
         """The wrapper's answer, once it has come."""
         self.misbehaviour: Misbehaviour | None = None
         """Set by the `receive` that notices it."""
+        self.failure: str | None = None
+        """What the wrapper said when it gave up; `Failed` is also handed on as the last message."""
         self.discarded_bytes = 0
         """Bytes that belonged to a former connection."""
-        self._epoch = epoch
+        self._former_epoch = former_epoch
         self._limits = limits
         self._decoder: FrameDecoder[FromWrapper] = decode_from_wrapper(limits.frame_bytes_max)
         self._is_echo_found = False
@@ -85,14 +91,17 @@ class WrapperSession:
 
     def opening_frame(self) -> bytes:
         """Return the frame that begins the connection; nothing else is sent before `hello` is set."""
-        return encode_frame(Hello(self._epoch, self._limits.frame_bytes_max, self._limits.state_part_bytes_max))
+        limits = self._limits
+        former_epoch = self._former_epoch
+        hello = Hello(self.epoch, limits.frame_bytes_max, limits.state_part_bytes_max, former_epoch=former_epoch)
+        return encode_frame(hello)
 
     def receive(self, data: bytes) -> list[FromWrapper]:
         """Take bytes; return the messages after `WrapperHello` that they complete.
 
-        `misbehaviour` says whether more follows; the returned messages came before it.
+        `misbehaviour` and `failure` say whether more follows; the returned messages came before it.
         """
-        if self.misbehaviour is not None:
+        if self.misbehaviour is not None or self.failure is not None:
             return []
         if not self._is_echo_found:
             data = self._from_echo(data)
@@ -108,7 +117,7 @@ class WrapperSession:
     def _from_echo(self, data: bytes) -> bytes:
         """Return the bytes from the frame with the echo on, or nothing if it has not come."""
         data = self._before_echo + data
-        echo = bytes((KIND_WRAPPER_HELLO,)) + self._epoch
+        echo = bytes((KIND_WRAPPER_HELLO,)) + self.epoch
         position = data.find(echo, LENGTH_BYTES)
         if position < 0:
             # Long enough that an echo that has begun, with its length field, is not lost.
@@ -128,14 +137,19 @@ class WrapperSession:
         return data[begin:]
 
     def _checked(self, messages: list[FromWrapper]) -> list[FromWrapper]:
-        """Return the messages up to the first that no wrapper may send."""
+        """Return the messages up to the first that no wrapper may send, or that is its last."""
         for position, message in enumerate(messages):
             if type(message) is Executed:  # nearly all of them
                 continue
             fault = self._fault_of(message)
             if fault is not None:
                 self._misbehave(*fault)
-                return messages[:position]
+                messages = messages[:position]
+                break
+            if type(message) is Failed:
+                self.failure = message.text
+                messages = messages[: position + 1]
+                break
         if messages and type(messages[0]) is WrapperHello:
             del messages[0]
         return messages

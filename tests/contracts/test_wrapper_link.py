@@ -1,33 +1,24 @@
-"""What every `WrapperLink` promises, with a real wrapper at the other end.
-
-A kind of link joins the suite by a `Wrapper` subclass in `WRAPPERS`; one that needs a virtual machine carries the
-marker `vm` there (`pytest.param(…, marks=pytest.mark.vm)`).
-"""
+"""What every `WrapperLink` promises, with a real wrapper at the other end: a child process or a virtual machine."""
 
 import asyncio
 import contextlib
-import os
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
 from exec_wrapper.examples import key_value_commands as commands
 from exec_wrapper.examples.key_value_commands import decode_reply
-from exec_wrapper.framing import encode_execute, encode_frame
+from exec_wrapper.framing import decode_to_wrapper, encode_execute, encode_frame
+from exec_wrapper.layout import HELLO_BYTES
 from exec_wrapper.wire import (
     Applied,
     ApplyUpdates,
-    Execute,
     Executed,
     Failed,
-    FromWrapper,
+    Hello,
     NextPart,
     Ping,
     Pong,
@@ -45,166 +36,22 @@ from replica_manager.execution.wrapper_link import (
     LinkEnd,
     LinkEndReason,
     LinkSettings,
-    OnEnd,
-    OnFrames,
     TcpWrapperLink,
-    UnixWrapperLink,
-    WrapperLink,
 )
 from replica_manager.execution.wrapper_session import WrapperLimits
+from tests.contracts.wrapper_bench import SEED, Bench, execute
+from tests.contracts.wrapper_hosts import KEY_VALUE, TcpWrapper, UnixWrapper, VirtioWrapper
 
-SEED = bytes(32)
-PATIENCE_S = 60.0
-KEY_VALUE = ("exec_wrapper.examples.key_value",)
-
-
-class Wrapper(Protocol):
-    """A wrapper that runs somewhere, and how to reach it."""
-
-    def __init__(self, directory: Path, adapter: Sequence[str]) -> None:
-        """Prepare; `adapter` is module and arguments."""
-        ...
-
-    def start(self) -> None:
-        """Start it."""
-        ...
-
-    def stop(self) -> int:
-        """End it; return its exit code."""
-        ...
-
-    def pause(self) -> None:
-        """Take its CPU away."""
-        ...
-
-    def make_link(self, settings: LinkSettings, on_frames: OnFrames, on_end: OnEnd) -> WrapperLink:
-        """Return a link to it."""
-        ...
-
-
-class ChildWrapper:
-    """A wrapper as a child process."""
-
-    def __init__(self, directory: Path, adapter: Sequence[str]) -> None:
-        self.directory = directory
-        self._adapter = adapter
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def spec(self) -> tuple[str, tuple[int, ...]]:
-        """Return the link for the command line and the descriptors to inherit."""
-        raise NotImplementedError
-
-    def start(self) -> None:
-        link, descriptors = self.spec()
-        command = [sys.executable, "-m", "exec_wrapper", "--link", link, "--image", "test-image", *self._adapter]
-        console = (self.directory / "console").open("ab")
-        with console:
-            self._process = subprocess.Popen(command, stderr=console, pass_fds=descriptors)
-
-    def stop(self) -> int:
-        assert self._process is not None
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGKILL)
-        return self._process.wait(PATIENCE_S)
-
-    def wait(self) -> int:
-        """Wait until it ends by itself; return its exit code."""
-        assert self._process is not None
-        return self._process.wait(PATIENCE_S)
-
-    def pause(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-        # Stopping is asynchronous; wait until the kernel says so.
-        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
-
-    def console(self) -> str:
-        """Return what it printed."""
-        return (self.directory / "console").read_text()
-
-
-class UnixWrapper(ChildWrapper):
-    """Listens on a Unix socket, like a child process of the hypervisor driver, or QEMU for a virtio-serial port."""
-
-    def spec(self) -> tuple[str, tuple[int, ...]]:
-        return f"unix:{self.directory / 'channel'}", ()
-
-    def make_link(self, settings: LinkSettings, on_frames: OnFrames, on_end: OnEnd) -> WrapperLink:
-        return UnixWrapperLink(self.directory / "channel", settings, on_frames, on_end)
-
-
-class TcpWrapper(ChildWrapper):
-    """Listens on a TCP port."""
-
-    def __init__(self, directory: Path, adapter: Sequence[str]) -> None:
-        super().__init__(directory, adapter)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._port: int = self._listener.getsockname()[1]
-
-    def spec(self) -> tuple[str, tuple[int, ...]]:
-        return f"fd:{self._listener.fileno()}", (self._listener.fileno(),)
-
-    def start(self) -> None:
-        super().start()
-        self._listener.close()
-
-    def stop(self) -> int:
-        self._listener.close()
-        return super().stop()
-
-    def make_link(self, settings: LinkSettings, on_frames: OnFrames, on_end: OnEnd) -> WrapperLink:
-        return TcpWrapperLink("127.0.0.1", self._port, settings, on_frames, on_end)
-
-
-WRAPPERS = [pytest.param(UnixWrapper, id="unix"), pytest.param(TcpWrapper, id="tcp")]
-
-
-class Bench:
-    """One wrapper, one link to it, and what came over it."""
-
-    def __init__(self, wrapper: Any) -> None:
-        self.wrapper = wrapper
-        self.messages: list[FromWrapper] = []
-        self.ends: list[LinkEnd] = []
-        self._news = asyncio.Event()
-
-    def make_link(self, **settings: int) -> WrapperLink:
-        """Return a link that reports to this bench."""
-        limits = WrapperLimits(1 << 24, settings.pop("state_part_bytes_max", 1 << 16))
-        defaults = {"open_timeout_ms": int(PATIENCE_S * 1000)}
-        link: WrapperLink = self.wrapper.make_link(
-            LinkSettings(limits, **(defaults | settings)), self.on_frames, self.on_end
-        )
-        return link
-
-    def on_frames(self, messages: Sequence[FromWrapper]) -> None:
-        """Take messages."""
-        self.messages.extend(messages)
-        self._news.set()
-
-    def on_end(self, end: LinkEnd) -> None:
-        """Take the end."""
-        self.ends.append(end)
-        self._news.set()
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until something that came makes `condition` true."""
-        async with asyncio.timeout(PATIENCE_S):
-            while not condition():
-                self._news.clear()
-                await self._news.wait()
-
-    async def next(self, count: int = 1) -> list[FromWrapper]:
-        """Wait for `count` messages and take them."""
-        await self.until(lambda: len(self.messages) >= count)
-        taken, self.messages = self.messages[:count], self.messages[count:]
-        return taken
+CHILDREN = [pytest.param(UnixWrapper, id="unix"), pytest.param(TcpWrapper, id="tcp")]
+WITH_A_MACHINE = [*CHILDREN, pytest.param(VirtioWrapper, id="virtio", marks=[pytest.mark.vm, pytest.mark.slow])]
+"""For the rules that depend on the kind of channel; each costs the boot of a machine."""
+on_a_machine_too = pytest.mark.parametrize("run_with", WITH_A_MACHINE, indirect=True)
 
 
 RunWithWrapper = Callable[..., None]
 
 
-@pytest.fixture(params=WRAPPERS)
+@pytest.fixture(params=CHILDREN)
 def run_with(request: pytest.FixtureRequest) -> Iterator[RunWithWrapper]:
     """Run a coroutine function with a `Bench` whose wrapper is started, unless `is_started` is false."""
     started: list[Any] = []
@@ -227,18 +74,13 @@ def run_with(request: pytest.FixtureRequest) -> Iterator[RunWithWrapper]:
             wrapper.stop()
 
 
-def execute(sequence: int, payload: bytes) -> Execute:
-    """Return a request that follows the number before it."""
-    return Execute(sequence - 1, sequence, 1_000_000 + sequence, SEED, payload)
-
-
 def test_open_gives_the_wrappers_hello(run_with: RunWithWrapper) -> None:
     """The echo names service, image and cursor."""
 
     async def test(bench: Bench) -> None:
         link = bench.make_link()
         hello = await link.open(b"e" * 16)
-        assert hello == WrapperHello(b"e" * 16, 1, 1, True, "key-value", "1", "test-image")
+        assert hello == WrapperHello(b"e" * 16, 1, 1, True, "key-value", "1", bench.wrapper.image)
         link.close()
 
     run_with(test)
@@ -272,6 +114,7 @@ def test_open_gives_up_at_its_deadline(run_with: RunWithWrapper) -> None:
     run_with(test)
 
 
+@on_a_machine_too
 def test_requests_are_answered_in_order(run_with: RunWithWrapper) -> None:
     """A thousand requests in one turn of the loop."""
 
@@ -354,6 +197,7 @@ def test_a_wrapper_that_ends_is_reported_once(run_with: RunWithWrapper) -> None:
     run_with(test)
 
 
+@on_a_machine_too
 def test_a_closed_link_reports_nothing_and_may_be_opened_again(run_with: RunWithWrapper) -> None:
     """The wrapper goes on at its cursor; what was in flight for the first connection does not appear in the second."""
 
@@ -378,6 +222,30 @@ def test_a_closed_link_reports_nothing_and_may_be_opened_again(run_with: RunWith
     run_with(test)
 
 
+@on_a_machine_too
+def test_a_link_closed_within_a_frame_may_be_opened_again(run_with: RunWithWrapper) -> None:
+    """The wrapper drops the half frame with the connection that it came over."""
+
+    async def test(bench: Bench) -> None:
+        link = bench.make_link()
+        await link.open(b"e" * 16)
+        link.send_frames(encode_frame(execute(1, commands.encode_set(b"k", bytes(4000))))[:2000])
+        link.send(Ping(1))  # swallowed by the half frame
+        await asyncio.sleep(0)
+        await bench.until(lambda: link.buffered_bytes == 0)
+        link.close()
+        hello = await link.open(b"f" * 16)
+        assert (hello.epoch, hello.cursor) == (b"f" * 16, 1)
+        link.send(execute(1, commands.encode_get(b"k")))
+        (answer,) = await bench.next()
+        assert isinstance(answer, Executed)
+        assert decode_reply(answer.reply).status == commands.NOT_FOUND
+        link.close()
+
+    run_with(test)
+
+
+@on_a_machine_too
 def test_a_domain_that_does_not_read_fills_the_write_buffer_to_its_limit(run_with: RunWithWrapper) -> None:
     """Memory is bounded; the end has a name."""
 
@@ -397,6 +265,7 @@ def test_a_domain_that_does_not_read_fills_the_write_buffer_to_its_limit(run_wit
     run_with(test)
 
 
+@on_a_machine_too
 def test_a_gap_is_told_and_ends_the_connection_but_not_the_wrapper(run_with: RunWithWrapper) -> None:
     """The manager may connect again, at the cursor."""
 
@@ -407,6 +276,7 @@ def test_a_gap_is_told_and_ends_the_connection_but_not_the_wrapper(run_with: Run
         (failed,) = await bench.next()
         assert failed == Failed("Execute from 2 to 3 does not follow 0")
         await bench.until(lambda: bool(bench.ends))
+        assert bench.ends == [LinkEnd(LinkEndReason.FAILED, "Execute from 2 to 3 does not follow 0")]
         assert (await link.open(b"f" * 16)).cursor == 1
         link.close()
 
@@ -478,13 +348,18 @@ async def talk_to(answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter],
     return bench
 
 
+async def echo_of(reader: asyncio.StreamReader) -> bytes:
+    """Read a Hello; return the answer to it."""
+    (hello,) = decode_to_wrapper().feed(await reader.readexactly(HELLO_BYTES))
+    assert isinstance(hello, Hello)
+    return encode_frame(WrapperHello(hello.epoch, 1, 1, True, "s", "v", "i"))
+
+
 def test_what_is_no_wrapper_is_refused_by_open() -> None:
     """Somebody who echoes the epoch and then talks out of turn."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        hello = await reader.readexactly(39)
-        echo = WrapperHello(hello[13:29], 1, 1, True, "s", "v", "i")
-        writer.write(encode_frame(echo) + encode_frame(Executed(1, b"", b"")))
+        writer.write(await echo_of(reader) + encode_frame(Executed(1, b"", b"")))
 
     with pytest.raises(LinkError, match="sent Executed before anything was asked"):
         asyncio.run(talk_to(answer))
@@ -494,8 +369,7 @@ def test_misbehaviour_after_hello_ends_the_link_with_its_reason() -> None:
     """What came before it in the same read is handed on."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        hello = await reader.readexactly(39)
-        writer.write(encode_frame(WrapperHello(hello[13:29], 1, 1, True, "s", "v", "i")))
+        writer.write(await echo_of(reader))
         await reader.readexactly(13)
         writer.write(encode_frame(Pong(1)) + b"\xff" * 100)
 

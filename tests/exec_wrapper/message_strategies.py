@@ -37,7 +37,7 @@ texts = st.text(max_size=100)
 updates = st.lists(st.tuples(u64, payloads), max_size=5).map(tuple)
 
 to_wrapper: st.SearchStrategy[ToWrapper] = st.one_of(
-    st.builds(Hello, epochs, u32, u32, u16),
+    st.builds(Hello, epochs, u32, u32, u16, epochs),
     st.builds(Ping, u64),
     st.builds(Execute, u64, u64, u64, seeds, payloads),
     st.builds(ApplyUpdates, u64, u64, updates),

@@ -174,8 +174,8 @@ def test_a_malformed_frame_of_a_wrapper_is_named(data: bytes, reason: str) -> No
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (frame_of(0x01, bytes(34)), "without its magic bytes"),
-        (frame_of(0x01, bytes(33)), "Hello frame cannot have"),
+        (frame_of(0x01, bytes(50)), "without its magic bytes"),
+        (frame_of(0x01, bytes(49)), "Hello frame cannot have"),
         (frame_of(0x03, bytes(55)), "Execute frame cannot have"),
         (frame_of(0x04, bytes(19)), "ApplyUpdates frame cannot have"),
         (frame_of(0x04, bytes(16) + b"\xff\xff\xff\xff"), "announces 4294967295 updates in 0 bytes"),

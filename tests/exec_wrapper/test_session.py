@@ -1,86 +1,31 @@
-"""The wrapper's session: echo, gaps, updates, state streams; bytes in, bytes out."""
+"""The wrapper's session: echo, gaps, requests, updates; bytes in, bytes out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exec_wrapper.errors import AdapterError, LinkClosed, ProtocolError, StateInterrupted
-from exec_wrapper.framing import decode_from_wrapper, encode_frame
-from exec_wrapper.session import HELD_FRAMES_MAX, Session
-from exec_wrapper.state_stream import PartReader, StateStream
+from exec_wrapper.errors import AdapterError, ProtocolError
+from exec_wrapper.framing import encode_frame
 from exec_wrapper.wire import (
     Applied,
     ApplyUpdates,
     CancelState,
-    Execute,
     Executed,
     Failed,
     FromWrapper,
     Hello,
-    NextPart,
     Ping,
     Pong,
-    SetPart,
-    SetState,
-    StatePart,
-    StateSet,
     Sync,
     Synced,
     TakeState,
     ToWrapper,
     WrapperHello,
 )
+from tests.exec_wrapper.conversation import EPOCH, HELLO, SEED, Conversation, execute, greeted
 from tests.exec_wrapper.recording_adapter import RecordingAdapter, ServiceBroke
-
-EPOCH = b"0123456789abcdef"
-SEED = bytes(range(32))
-HELLO = Hello(EPOCH, 1 << 20, 1 << 16)
-
-
-class Conversation:
-    """A session and the manager's view of it."""
-
-    def __init__(self, adapter: RecordingAdapter, start_stream: Callable[[PartReader], StateStream] | None = None):
-        self.adapter = adapter
-        self.later: list[bytes] = []
-        """What arrives only when the session waits for it."""
-        self.session = Session(adapter, "image-1", self._wait, start_stream)
-        self._decoder = decode_from_wrapper()
-
-    def _wait(self) -> None:
-        if not self.later:
-            raise LinkClosed("nothing more comes")
-        self.session.feed(self.later.pop(0))
-
-    def say(self, *messages: ToWrapper) -> list[FromWrapper]:
-        """Send messages; return the answers."""
-        return self.say_bytes(b"".join(encode_frame(message) for message in messages))
-
-    def say_bytes(self, data: bytes) -> list[FromWrapper]:
-        """Send bytes; return the answers."""
-        self.session.feed(data)
-        while self.session.step():
-            pass
-        return self.answers()
-
-    def answers(self) -> list[FromWrapper]:
-        """Return what the session has to say."""
-        return self._decoder.feed(self.session.take_output())
-
-
-def greeted(adapter: RecordingAdapter | None = None) -> Conversation:
-    """Return a conversation after Hello."""
-    conversation = Conversation(adapter or RecordingAdapter())
-    assert len(conversation.say(HELLO)) == 1
-    return conversation
-
-
-def execute(sequence: int, payload: bytes = b"w", previous: int | None = None) -> Execute:
-    """Return a request that follows the number before it."""
-    return Execute(sequence - 1 if previous is None else previous, sequence, 1000 + sequence, SEED, payload)
-
 
 # ── the beginning ──
 
@@ -113,6 +58,40 @@ def test_a_second_hello_begins_a_new_connection_at_the_same_cursor() -> None:
     assert isinstance(answers[0], WrapperHello)
     assert (answers[0].epoch, answers[0].cursor) == (b"e" * 16, 3)
     assert isinstance(answers[1], Executed)
+
+
+@given(st.integers(0, 400), st.booleans(), st.lists(st.integers(0, 500), max_size=5), st.integers(0, 26))
+def test_a_hello_within_half_a_frame_is_found_by_the_former_epoch(
+    sent_bytes: int, has_whole_frame: bool, cuts: list[int], late_bytes: int
+) -> None:
+    """The end of a connection over a port may pass unnoticed; the half frame has no effect, whatever completes it."""
+    conversation = greeted()
+    fake = encode_frame(Hello(b"f" * 16, 1 << 20, 1 << 16, former_epoch=b"guess" + bytes(11)))
+    half = encode_frame(execute(2, b"half" + fake + bytes(300)))[: sent_bytes + 1]
+    again = encode_frame(Hello(b"e" * 16, 1 << 20, 1 << 16, former_epoch=EPOCH))
+    former = (encode_frame(execute(1)) if has_whole_frame else b"") + half
+    first, late = again[: len(again) - late_bytes], again[len(again) - late_bytes :]
+    edges = sorted({cut % (len(former) + 1) for cut in cuts})
+    answers: list[FromWrapper] = []
+    data = former + first
+    for begin, end in zip([0, *edges], [*edges, len(data)], strict=True):
+        answers += conversation.say_bytes(data[begin:end])
+    hello = [*answers, *conversation.say_bytes(late)][-1]
+    assert isinstance(hello, WrapperHello)
+    assert hello.epoch == b"e" * 16
+    assert hello.cursor == conversation.adapter.cursor() <= 2
+    assert conversation.adapter.effects == [b"w"] * (hello.cursor - 1)
+    request = execute(hello.cursor, b"next")
+    assert conversation.say(request) == [Executed(hello.cursor, b"reply to next", b"next")]
+
+
+def test_a_hello_in_a_payload_is_a_payload() -> None:
+    """A client cannot know the epoch of the connection."""
+    conversation = greeted()
+    fake = encode_frame(Hello(b"f" * 16, 1 << 20, 1 << 16))
+    for number in range(1, 4):
+        payload = bytes(number) + fake
+        assert conversation.say(execute(number, payload)) == [Executed(number, b"reply to " + payload, payload)]
 
 
 def test_another_protocol_is_answered_and_ended() -> None:
@@ -276,188 +255,3 @@ def test_an_adapter_whose_cursor_does_not_follow_is_noticed() -> None:
     conversation.adapter.apply_updates = lambda updates, up_to: None  # type: ignore[method-assign]
     with pytest.raises(AdapterError, match="after apply_updates the cursor is 1 instead of 4"):
         conversation.say(ApplyUpdates(0, 3, ()))
-
-
-# ── the state, outwards ──
-
-
-def with_effects(*effects: bytes) -> Conversation:
-    """Return a conversation whose service has these effects."""
-    conversation = greeted()
-    conversation.say(*(execute(number, effect) for number, effect in enumerate(effects, 1)))
-    return conversation
-
-
-def test_parts_come_by_credit_and_the_last_one_says_so() -> None:
-    """The manager decides how much is on its way."""
-    conversation = with_effects(b"a", b"b", b"c")
-    assert conversation.say(TakeState(3, 4, 3)) == []
-    assert conversation.say(NextPart(1)) == [StatePart(4, 0, False, b"a")]
-    assert conversation.say(NextPart(5)) == [StatePart(4, 1, False, b"b"), StatePart(4, 2, True, b"c")]
-    assert conversation.say(NextPart(1)) == []
-    assert conversation.adapter.closed_snapshots == 1
-
-
-def test_an_empty_state_has_one_empty_part() -> None:
-    """Its end is voted on like any other part."""
-    conversation = greeted()
-    assert conversation.say(TakeState(0, 1, 3), NextPart(1)) == [StatePart(1, 0, True, b"")]
-
-
-def test_a_point_behind_numbers_without_effect_moves_the_cursor_first() -> None:
-    """The state at a point is the state after every number before it, also if none of them had an effect."""
-    conversation = with_effects(b"a")
-    assert conversation.say(TakeState(1, 6, 3), NextPart(1)) == [StatePart(6, 0, True, b"a")]
-    assert conversation.adapter.cursor() == 6
-    assert conversation.say(execute(6))[0] == Executed(6, b"reply to w", b"w")
-
-
-def test_a_blocking_service_executes_after_its_state_is_given() -> None:
-    """The feed waits; pings do not."""
-    conversation = with_effects(b"a", b"b")
-    answers = conversation.say(TakeState(2, 3, 3), execute(3, b"c"), ApplyUpdates(3, 4, ()), Ping(1), NextPart(1))
-    assert answers == [Pong(1), StatePart(3, 0, False, b"a")]
-    answers = conversation.say(NextPart(1), execute(5, b"e"))
-    assert answers[0] == StatePart(3, 1, True, b"b")
-    assert [type(answer) for answer in answers[1:]] == [Executed, Applied, Executed]
-    assert conversation.adapter.effects == [b"a", b"b", b"c", b"e"]
-
-
-def test_cancelling_the_state_lets_a_blocking_service_go_on_at_once() -> None:
-    """Fault handling goes before recovery."""
-    conversation = with_effects(b"a", b"b")
-    conversation.say(TakeState(2, 3, 3), NextPart(1), execute(3, b"c"))
-    assert conversation.say(CancelState(3)) == [Executed(3, b"reply to c", b"c")]
-    assert conversation.adapter.closed_snapshots == 1
-    assert conversation.say(NextPart(3)) == []
-
-
-def test_cancelling_another_point_changes_nothing() -> None:
-    """It may cross the last part of a former state."""
-    conversation = with_effects(b"a")
-    assert conversation.say(TakeState(1, 2, 3), CancelState(1), NextPart(1)) == [StatePart(2, 0, True, b"a")]
-
-
-def test_frames_held_back_are_bounded() -> None:
-    """A manager that goes on feeding a domain that cannot answer is at fault."""
-    conversation = with_effects(b"a", b"b")
-    conversation.say(TakeState(2, 3, 3))
-    with pytest.raises(ProtocolError, match="more than 65536 feed frames"):
-        conversation.say(*(execute(number) for number in range(3, HELD_FRAMES_MAX + 4)))
-
-
-def test_a_new_connection_ends_the_state_of_the_former_one() -> None:
-    """Nobody would know what its parts belong to."""
-    conversation = with_effects(b"a", b"b")
-    conversation.say(TakeState(2, 3, 3), NextPart(1), execute(3, b"c"))
-    assert [type(answer) for answer in conversation.say(HELLO, NextPart(1))] == [WrapperHello]
-    assert conversation.adapter.closed_snapshots == 1
-    assert conversation.adapter.effects == [b"a", b"b"]
-
-
-@pytest.mark.parametrize("frame", [TakeState(2, 3, 3), SetState(3, 3)])
-def test_one_state_at_a_time(frame: ToWrapper) -> None:
-    """Two would need twice the memory and mix their credit."""
-    conversation = with_effects(b"a", b"b")
-    with pytest.raises(ProtocolError, match=r"State\(3\) while the state of 3 streams"):
-        conversation.say(TakeState(2, 3, 3), frame)
-
-
-def test_a_part_over_the_limit_is_the_adapters_fault() -> None:
-    """The limit was told to `take_state`."""
-    conversation = Conversation(RecordingAdapter())
-    conversation.say(HELLO._replace(state_part_bytes_max=3), execute(1, b"four"))
-    with pytest.raises(AdapterError, match="a state part of 4 bytes, allowed are 3"):
-        conversation.say(TakeState(1, 2, 3), NextPart(1))
-
-
-def test_a_concurrent_service_streams_beside_the_feed() -> None:
-    """The session hands the reader to whoever runs it and goes on."""
-    started: list[PartReader] = []
-
-    class IdleStream:
-        point = 2
-        is_open = True
-
-        def give_credit(self, count: int) -> None:
-            pass
-
-        def cancel(self) -> None:
-            self.is_open = False
-
-    def start(reader: PartReader) -> StateStream:
-        started.append(reader)
-        return IdleStream()
-
-    conversation = Conversation(RecordingAdapter("concurrent"), start)
-    answers = conversation.say(HELLO, execute(1, b"a"), TakeState(1, 2, 3), execute(2, b"b"))
-    assert [type(answer) for answer in answers] == [WrapperHello, Executed, Executed]
-    assert isinstance(answers[0], WrapperHello)
-    assert answers[0].is_snapshot_concurrent
-    assert len(started) == 1
-
-
-# ── the state, inwards ──
-
-
-def test_a_state_is_replaced_by_its_parts() -> None:
-    """Afterwards the cursor is the point."""
-    conversation = with_effects(b"old")
-    answers = conversation.say(SetState(9, 3), SetPart(0, False, b"x"), Ping(5), SetPart(1, True, b"y"), execute(9))
-    assert answers == [Pong(5), StateSet(9), Executed(9, b"reply to w", b"w")]
-    assert conversation.adapter.effects == [b"x", b"y", b"w"]
-
-
-def test_parts_may_come_late() -> None:
-    """`set_state` pulls them; the session waits for more input."""
-    conversation = greeted()
-    conversation.later = [encode_frame(SetPart(0, False, b"x"))[:9]]
-    conversation.later += [encode_frame(SetPart(0, False, b"x"))[9:], encode_frame(SetPart(1, True, b"y"))]
-    assert conversation.say(SetState(3, 3)) == [StateSet(3)]
-    assert conversation.adapter.effects == [b"x", b"y"]
-
-
-@pytest.mark.parametrize(
-    ("frame", "found"),
-    [
-        (execute(1), "Execute"),
-        (SetPart(2, False, b""), r"SetPart\(2\)"),
-        (SetPart(0, False, b""), r"SetPart\(0\)"),
-        (HELLO, "Hello"),
-        (Sync(), "Sync"),
-    ],
-)
-def test_anything_but_the_next_part_ends_the_wrapper(frame: ToWrapper, found: str) -> None:
-    """Half a state is none."""
-    conversation = greeted()
-    with pytest.raises(StateInterrupted, match=f"part 1 of a state expected, not {found}"):
-        conversation.say(SetState(9, 3), SetPart(0, False, b"x"), frame)
-
-
-def test_garbage_within_a_state_ends_the_wrapper() -> None:
-    """The same for bytes that are no frame."""
-    conversation = greeted()
-    with pytest.raises(StateInterrupted, match="unknown kind"):
-        conversation.say_bytes(encode_frame(SetState(9, 3)) + b"\0\0\0\1\xee")
-
-
-def test_a_connection_that_ends_within_a_state_ends_the_wrapper() -> None:
-    """The exception passes through the adapter."""
-    with pytest.raises(LinkClosed):
-        greeted().say(SetState(9, 3), SetPart(0, False, b"x"))
-
-
-def test_an_adapter_that_does_not_read_the_whole_state_is_noticed() -> None:
-    """It would miss what it did not read."""
-    conversation = greeted()
-    conversation.adapter.parts_wanted = 1
-    parts = [SetPart(index, index == 2, b"x") for index in range(3)]
-    with pytest.raises(AdapterError, match="set_state returned before the last part"):
-        conversation.say(SetState(9, 3), *parts)
-
-
-@pytest.mark.parametrize("frame", [SetPart(0, True, b""), SetState(0, 3)])
-def test_a_part_without_a_state_and_a_state_before_the_first_number_end_the_connection(frame: ToWrapper) -> None:
-    """Neither has a meaning."""
-    with pytest.raises(ProtocolError):
-        greeted().say(frame)

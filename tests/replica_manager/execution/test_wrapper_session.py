@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from exec_wrapper.framing import decode_to_wrapper, encode_frame
 from exec_wrapper.layout import KIND_WRAPPER_HELLO
-from exec_wrapper.wire import Applied, Executed, FromWrapper, Hello, Pong, StatePart, WrapperHello
+from exec_wrapper.wire import Applied, Executed, Failed, FromWrapper, Hello, Pong, StatePart, WrapperHello
 from replica_manager.execution import wrapper_session
 from replica_manager.execution.wrapper_session import MisbehaviourKind, WrapperLimits, WrapperSession
 from tests.exec_wrapper.message_strategies import from_wrapper
@@ -42,7 +42,18 @@ def misbehaviour(receiver: WrapperSession) -> tuple[MisbehaviourKind, str]:
 
 def test_the_opening_frame_carries_epoch_and_limits() -> None:
     """It is all that is sent before the echo."""
-    assert decode_to_wrapper().feed(session().opening_frame()) == [Hello(EPOCH, 8192, 300, 1)]
+    assert decode_to_wrapper().feed(session().opening_frame()) == [Hello(EPOCH, 8192, 300, 1, bytes(16))]
+    again = WrapperSession(bytes(16), LIMITS, former_epoch=EPOCH)
+    assert decode_to_wrapper().feed(again.opening_frame()) == [Hello(bytes(16), 8192, 300, 1, EPOCH)]
+
+
+def test_what_a_wrapper_says_after_it_failed_is_not_heard() -> None:
+    """`Failed` is its last word, handed on like every message."""
+    receiver = session()
+    receiver.receive(frames(ECHO))
+    assert receiver.receive(frames(Pong(1), Failed("broke"), Pong(2))) == [Pong(1), Failed("broke")]
+    assert (receiver.failure, receiver.misbehaviour) == ("broke", None)
+    assert receiver.receive(frames(Pong(3))) == []
 
 
 @given(
