@@ -74,8 +74,22 @@ class ReplicaServer:
     `attach` completes it: driver, channel and domains call back into it and are made after it.
     """
 
-    def __init__(self, core: ManagerCore, events: EventLog, stop: Callable[[str], None]) -> None:
-        """Make the shell around `core`; `stop` ends the process with a reason."""
+    def __init__(
+        self,
+        core: ManagerCore,
+        events: EventLog,
+        stop: Callable[[str], None],
+        before_first_answer: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make the shell around `core`.
+
+        Args:
+            core: what decides.
+            events: takes named events.
+            stop: ends the process with a reason.
+            before_first_answer: called once, before anything is told to a client that must not be forgotten.
+        """
+        self._before_first_answer: Callable[[], None] | None = before_first_answer
         self.core = core
         self.events = events
         self._stop = stop
@@ -280,6 +294,9 @@ class ReplicaServer:
             self.domains.send(domain, frame)
         for domain, action in output.power:
             self._ask_power(domain, action)
+        if self._before_first_answer is not None and (output.openings or output.replies):
+            self._before_first_answer()
+            self._before_first_answer = None
         for opening in output.openings:
             opening.sink.client_opened(opening.token, opening.client)
         for reply in output.replies:

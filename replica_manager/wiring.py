@@ -22,6 +22,8 @@ from replica_manager.control.admin_http import AdminServer
 from replica_manager.control.control_socket import ControlSocket
 from replica_manager.control.event_file import EventFile
 from replica_manager.control.event_log import EventLog
+from replica_manager.control.leftovers import SERVED_MARK
+from replica_manager.control.member_process import PUBLISH_VARIABLE
 from replica_manager.domain_specs import DomainSpecs
 from replica_manager.errors import CellHasServed, MemoryLost
 from replica_manager.execution.local_domains import DomainLink, LocalDomains
@@ -53,8 +55,6 @@ from replica_manager.server_settings import (
     request_bytes_max,
 )
 
-PUBLISH_SOCKET_VARIABLE = "SPARE_PUBLISH_FD"
-"""File descriptor of a listening socket that the parent opened outside of this process's network namespace."""
 OBSERVE_INTERVAL_S = 1.0
 SWEEP_INTERVAL_S = 5.0
 BACKLOG = 1024
@@ -114,7 +114,7 @@ class ServerAssembly:
         self._stack.callback(self.events.close)
         self.events.record("manager_started", pid=os.getpid())
         core = ManagerCore(core_settings(self._config, self._id), monotonic_ms())
-        self.server = ReplicaServer(core, self.events, self._fail)
+        self.server = ReplicaServer(core, self.events, self._fail, (self._paths.state_dir / SERVED_MARK).touch)
         self._halting.append(self.server.halt)
         end_on_failure(self._loop, self._record, self._halt)
         self._open_storage()
@@ -256,7 +256,7 @@ class ServerAssembly:
 
     def _intake_sockets(self) -> list[socket.socket]:
         sockets = [_listen(public_address(self._config, self._id))]
-        inherited = os.environ.get(PUBLISH_SOCKET_VARIABLE)
+        inherited = os.environ.get(PUBLISH_VARIABLE)
         if inherited:
             sockets.append(socket.socket(fileno=int(inherited)))
         return sockets
