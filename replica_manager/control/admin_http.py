@@ -165,10 +165,10 @@ class AdminServer:
                 self._main_loop.call_soon_threadsafe(self._on_event, kind, {"reason": reason})
 
     async def _route(self, head: bytes) -> tuple[str, _Answer]:
-        parts = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
-        if len(parts) != 3 or not parts[2].startswith("HTTP/1."):
+        request = read_request_line(head)
+        if request is None:
             return "", _plain(HTTPStatus.BAD_REQUEST, "not an HTTP/1.1 request\n")
-        method, target = parts[0], parts[1].partition("?")[0]
+        method, target = request
         if method not in ("GET", "HEAD"):
             return method, _plain(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD\n", "Allow: GET, HEAD\r\n")
         if target == "/metrics":
@@ -206,6 +206,14 @@ class AdminServer:
                 return await asyncio.wrap_future(taken)
         except TimeoutError:
             return None
+
+
+def read_request_line(head: bytes) -> tuple[str, str] | None:
+    """Return method and path, without a query, of a request's head; None if it is no HTTP/1 request."""
+    parts = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
+    if len(parts) != 3 or not parts[2].startswith("HTTP/1."):
+        return None
+    return parts[0], parts[1].partition("?")[0]
 
 
 def _plain(status: HTTPStatus, text: str, extra: str = "") -> _Answer:

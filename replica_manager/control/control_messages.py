@@ -43,6 +43,25 @@ class Response(msgspec.Struct, frozen=True, omit_defaults=True):
     end: bool = False
 
 
+class GarbageRequest(Exception):
+    """Raised when a line is no request: the client's fault; the connection ends."""
+
+
+def decode_request(line: bytes) -> Request:
+    """Return the request in `line`.
+
+    Raises:
+        GarbageRequest: it is none.
+    """
+    try:
+        return _decoder.decode(line)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise GarbageRequest(f"not a request: {error}") from error
+
+
 def encode(message: Request | Response) -> bytes:
     """Return the line of `message`; values that JSON does not have are given as text."""
     return msgspec.json.encode(message, enc_hook=str) + b"\n"
+
+
+_decoder = msgspec.json.Decoder(Request)

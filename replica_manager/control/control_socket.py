@@ -12,14 +12,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from replica_manager.control.control_messages import (
     REQUEST_BYTES_MAX,
     RESPONSE_BYTES_MAX,
     Failure,
+    GarbageRequest,
     Request,
     Response,
+    decode_request,
     encode,
 )
 from replica_manager.control.errors import AlreadyRuns, RequestRefused
@@ -130,9 +130,9 @@ class ControlSocket:
             await self._refuse_garbage(writer, f"a request has at most {REQUEST_BYTES_MAX} bytes")
             return None
         try:
-            return msgspec.json.decode(line, type=Request)
-        except (msgspec.DecodeError, RecursionError) as error:
-            await self._refuse_garbage(writer, f"not a request: {error}")
+            return decode_request(line)
+        except GarbageRequest as error:
+            await self._refuse_garbage(writer, str(error))
             return None
 
     async def _refuse_garbage(self, writer: asyncio.StreamWriter, message: str) -> None:
