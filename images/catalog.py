@@ -63,7 +63,7 @@ class Catalog:
     def list(self) -> tuple[Image, ...]:
         """Return all images, by name, the newest of a name first.
 
-        A directory whose manifest cannot be read is left out: `spare image verify` names it.
+        A directory whose manifest cannot be read is left out: `damaged` names it.
         """
         images = []
         for directory in self._image_directories():
@@ -73,6 +73,25 @@ class Catalog:
                 continue
         images.sort(key=lambda item: (item[1].name, -item[0], item[1].digest))
         return tuple(image for _, image in images)
+
+    def damaged(self) -> tuple[ImageCorrupt, ...]:
+        """Return why directories of the catalog that look like images are none; intact files are not read."""
+        errors = []
+        for directory in self._image_directories():
+            try:
+                open_image(directory)
+            except ImageCorrupt as error:
+                errors.append(error)
+        return tuple(errors)
+
+    def superseded(self, kept_count: int = 1) -> tuple[Image, ...]:
+        """Return the images that could be removed: all but the `kept_count` newest of each name."""
+        images = self.list()
+        return tuple(
+            image
+            for index, image in enumerate(images)
+            if index >= kept_count and images[index - kept_count].name == image.name
+        )
 
     def resolve(self, name_or_digest: str, *, is_fault_injection_allowed: bool = False) -> Image:
         """Find an image.

@@ -1,6 +1,7 @@
 """Catalogs with real images."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,19 +24,25 @@ def project_catalog() -> Catalog:
 
 
 @pytest.fixture(scope="session")
-def key_value_image(project_catalog: Catalog) -> Image:
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project's packages that guests get, so that edits during a test run change no image."""
+    root = tmp_path_factory.mktemp("sources")
+    for package in ("exec_wrapper", "rubis_adapter"):
+        shutil.copytree(PROJECT_ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return root
+
+
+@pytest.fixture(scope="session")
+def key_value_image(project_catalog: Catalog, sources: Path) -> Image:
     """The plain key-value image of the sources as they are."""
-    return build("key-value", project_catalog, lambda progress: None)
+    return build("key-value", project_catalog, lambda progress: None, project_root=sources)
 
 
 @pytest.fixture(scope="session")
 def fresh_catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
-    """A catalog in which nothing was ever built."""
-    # Programs in the root file system run under their own users: they have to reach it.
+    """A catalog in which nothing was ever built, where only root gets to: like a checkout in root's home directory."""
     directory = tmp_path_factory.mktemp("catalog")
-    for path in (directory, *directory.parents):
-        if path.owner() == Path.home().owner() and path != Path("/"):
-            path.chmod(path.stat().st_mode | 0o011)
+    directory.chmod(0o700)
     return Catalog(directory)
 
 

@@ -145,6 +145,7 @@ def test_a_damaged_manifest_hides_its_image_and_no_other(catalog: Catalog, conte
     (image.directory / MANIFEST_FILE).write_bytes(content)
 
     assert catalog.list() == (other,)
+    assert [image.directory.name in str(error) for error in catalog.damaged()] == [True]
     with pytest.raises(ImageCorrupt):
         catalog.verify(image)
 
@@ -173,3 +174,13 @@ def test_an_image_is_found_by_what_it_was_built_from(catalog: Catalog) -> None:
     assert catalog.find_by_input("shop", image.manifest.input_digest) == image
     assert catalog.find_by_input("shop", "1" * 64) is None
     assert catalog.find_by_input("auction", image.manifest.input_digest) is None
+
+
+def test_all_but_the_newest_of_each_name_are_superseded(catalog: Catalog) -> None:
+    """An operator who runs out of space needs to know what can go."""
+    shops = [put_image(catalog, "shop", content=str(age), age_s=age) for age in (0, 10, 20)]
+    put_image(catalog, "auction")
+
+    assert catalog.superseded() == tuple(shops[1:])
+    assert catalog.superseded(kept_count=2) == tuple(shops[2:])
+    assert catalog.superseded(kept_count=3) == ()

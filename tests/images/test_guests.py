@@ -62,7 +62,7 @@ exit 3
 
 
 def test_a_guest_is_what_a_service_expects_and_powers_off_when_it_ends(
-    project_catalog: Catalog, key_value_image: Image, tmp_path: Path
+    project_catalog: Catalog, key_value_image: Image, tmp_path: Path, sources: Path
 ) -> None:
     """Loopback up, names set, the usual places writable, orphans collected; its end is a power-off."""
     text = (RECIPES / "key-value.toml").read_text().split("[variant")[0]
@@ -70,7 +70,7 @@ def test_a_guest_is_what_a_service_expects_and_powers_off_when_it_ends(
     (tmp_path / "key-value.toml").write_text(f"{begin}entry = '''{PROBE_ENTRY}'''{after.partition(TRIPLE)[2]}")
     catalog = Catalog(tmp_path / "images")
     link_layers(project_catalog, catalog)
-    image = build("key-value", catalog, lambda progress: None, recipes=tmp_path)
+    image = build("key-value", catalog, lambda progress: None, recipes=tmp_path, project_root=sources)
 
     with booted(image) as guest:
         assert guest.wait_for_power_off() == 0
@@ -83,9 +83,9 @@ def test_a_guest_is_what_a_service_expects_and_powers_off_when_it_ends(
     assert "the entry command ended with exit code 3" in console
 
 
-def test_the_lying_variant_changes_one_byte_of_every_third_reply(project_catalog: Catalog) -> None:
+def test_the_lying_variant_changes_one_byte_of_every_third_reply(project_catalog: Catalog, sources: Path) -> None:
     """And nothing else: the others, and all updates, are those of the honest service."""
-    liar = build("key-value", project_catalog, lambda progress: None, "wrong-reply")
+    liar = build("key-value", project_catalog, lambda progress: None, "wrong-reply", project_root=sources)
     with booted(liar) as guest:
         guest.connect()
         executed = [_execute(guest, 1, encode_set(b"colour", b"blue"))]
@@ -111,9 +111,9 @@ def _cents(amount: int) -> bytes:
     return struct.pack(">q", amount)
 
 
-def test_the_auction_site_boots_with_its_data_set(project_catalog: Catalog) -> None:
+def test_the_auction_site_boots_with_its_data_set(project_catalog: Catalog, sources: Path) -> None:
     """All three tiers serve from one domain; the database holds what the manifest says."""
-    image = build("rubis-mariadb", project_catalog, lambda progress: None)
+    image = build("rubis-mariadb", project_catalog, lambda progress: None, project_root=sources)
     with booted(image) as guest:
         hello = guest.connect()
         home = _execute(guest, 1, _get("/rubis_servlets/"))
@@ -142,10 +142,12 @@ def _fingerprint(tar: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[object,
     return member.mode, member.uid, member.gid, member.mtime, member.linkname, digest
 
 
-def test_two_builds_of_the_auction_site_differ_in_what_the_manifest_says_alone(project_catalog: Catalog) -> None:
+def test_two_builds_of_the_auction_site_differ_in_what_the_manifest_says_alone(
+    project_catalog: Catalog, sources: Path
+) -> None:
     """Plain image and variant are two builds; the variant changes nothing outside of the database either."""
-    plain = build("rubis-mariadb", project_catalog, lambda progress: None)
-    variant = build("rubis-mariadb", project_catalog, lambda progress: None, "rounded-bids")
+    plain = build("rubis-mariadb", project_catalog, lambda progress: None, project_root=sources)
+    variant = build("rubis-mariadb", project_catalog, lambda progress: None, "rounded-bids", project_root=sources)
     patterns = [entry.partition("#")[0].strip() for entry in plain.manifest.not_reproducible]
 
     ours, theirs = _fingerprints(plain.rootfs_tar), _fingerprints(variant.rootfs_tar)
@@ -156,9 +158,9 @@ def test_two_builds_of_the_auction_site_differ_in_what_the_manifest_says_alone(p
     assert plain.manifest.data_set == variant.manifest.data_set
 
 
-def test_the_rounding_variant_differs_in_the_update_alone(project_catalog: Catalog) -> None:
+def test_the_rounding_variant_differs_in_the_update_alone(project_catalog: Catalog, sources: Path) -> None:
     """Its database rounds, its Python code is the same: the update that is read back tells."""
-    image = build("rubis-mariadb", project_catalog, lambda progress: None, "rounded-bids")
+    image = build("rubis-mariadb", project_catalog, lambda progress: None, "rounded-bids", project_root=sources)
     with booted(image) as guest:
         guest.connect()
         bid = _execute(guest, 1, _bid())
