@@ -33,4 +33,14 @@ def server_of(domain: DomainId) -> ServerId:
     return ServerId(int(server[1:]))
 
 
-__all__ = ["CLIENT_ID_BYTES", "ClientId", "DomainId", "Sequence", "ServerId", "domain_id", "server_of"]
+def generation_of(domain: DomainId) -> int:
+    """Return the generation number in the name of `domain`.
+
+    Raises:
+        ValueError: not a domain name.
+    """
+    server_of(domain)
+    return int(domain.partition(".g")[2])
+
+
+__all__ = ["CLIENT_ID_BYTES", "ClientId", "DomainId", "Sequence", "ServerId", "domain_id", "generation_of", "server_of"]

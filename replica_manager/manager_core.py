@@ -144,7 +144,7 @@ class ManagerCore:
             self._keep_digest(sequence)
 
     def _keep_digest(self, sequence: int) -> None:
-        self._digests[sequence] = self.cell.digest()
+        self._digests[sequence] = self.cell.chain
         self._digests.pop(sequence - DIGESTS_KEPT * DIGEST_INTERVAL, None)
 
     def _on_effect(self, sequence: int, effect: Effect, agreed: Entry | Change) -> None:

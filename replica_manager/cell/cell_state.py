@@ -14,7 +14,7 @@ from hashlib import sha256
 import msgspec
 
 from agreement.messages import Change, Entry, ServerJoined, ServerLeft, WitnessReplaced
-from replica_manager.cell.client_table import ClientTable
+from replica_manager.cell.client_table import ClientTable, Row
 from replica_manager.cell.effects import (
     ClientIssued,
     Effect,
@@ -41,7 +41,7 @@ from replica_manager.cell.entries import (
     decode_entry,
 )
 from replica_manager.cell.roles import DomainRecord, Role, stability_threshold
-from replica_manager.identifiers import ClientId, DomainId, domain_id
+from replica_manager.identifiers import ClientId, DomainId, domain_id, generation_of
 from replica_manager.intake.port import Outcome
 
 _SEQUENCE = struct.Struct(">Q")
@@ -105,7 +105,8 @@ class CellState:
         self.open_point_token = 0
         self.stable_all = 0
         self.durable_all = 0
-        self._chain = sha256(b"spare cell state").digest()
+        self.chain = sha256(b"spare cell state").digest()
+        """`digest()` at the newest multiple of `DIGEST_INTERVAL`."""
         self._recompute_thresholds()
 
     # -- what follows from the state ---------------------------------------------------------------------------
@@ -146,7 +147,7 @@ class CellState:
         else:
             effects = self._apply_change(sequence, agreed)
         if sequence % DIGEST_INTERVAL == 0:
-            self._chain = self.digest()
+            self.chain = self.digest()
         return effects
 
     def _apply_entry(self, sequence: int, agreed: Entry) -> tuple[Effect, ...]:
@@ -173,7 +174,7 @@ class CellState:
         client = ClientId(request.client)
         verdict = self.clients.judge(client, request.number, request.payload, sequence)
         if verdict.is_new:
-            if self._clock_start_us and not self.clock_offset_us:
+            if self._clock_start_us and not self.last_timestamp_us:
                 self.clock_offset_us = self._clock_start_us - request.timestamp_us
             timestamp_us = max(request.timestamp_us + self.clock_offset_us, self.last_timestamp_us + 1)
             self.last_timestamp_us = timestamp_us
@@ -266,6 +267,9 @@ class CellState:
 
     def _apply_joined(self, sequence: int, server: int, incarnation: int, payload: bytes) -> tuple[Effect, ...]:
         active, passive = (DomainId(name) for name in msgspec.msgpack.decode(payload, type=tuple[str, str]))
+        # A name is never used again: votes of a domain of that name may still be on their way.
+        newest = max(generation_of(active), generation_of(passive))
+        self.next_generation[server] = max(self.next_generation[server], newest + 1)
         self.members[server] = MemberRecord(True, incarnation, stable=sequence, durable=self.durable_all)
         reason = f"server {server} joined"
         effects: list[Effect] = []
@@ -296,17 +300,19 @@ class CellState:
             self.open_point_token,
             self.clock_offset_us,
         ]
-        return [self.f, self.sequence, members, domains, generations, round_row, self.rounds_opened, progress]
+        settings = [self.f, self.clients.entries_max, self._clock_start_us]
+        return [settings, self.sequence, members, domains, generations, round_row, self.rounds_opened, progress]
 
     def digest(self) -> bytes:
-        """Return 32 bytes that differ if two servers' states differ.
+        """Return 32 bytes that differ if what two servers' entries have done differs.
 
-        The client table enters by its size, its newest row and, through `last_timestamp_us` and the chain of
-        earlier digests, by the history of accepted requests: hashing tens of thousands of rows at every progress
-        report would cost more than it finds.  `full_digest` covers every row.
+        Of the client table only its size and the rows that entries since the last multiple of `DIGEST_INTERVAL` can
+        have touched are hashed, which are the newest ones; the chain stands for what was before.  Hashing tens of
+        thousands of rows each time would cost more than it finds; `full_digest` covers every row as it is now.
         """
-        rows = [self._control_rows(), len(self.clients), self.clients.newest_row]
-        return sha256(self._chain + msgspec.msgpack.encode(rows)).digest()
+        touched = list(self.clients.newest_rows(DIGEST_INTERVAL))
+        rows = [self._control_rows(), len(self.clients), touched]
+        return sha256(self.chain + msgspec.msgpack.encode(rows)).digest()
 
     def full_digest(self) -> bytes:
         """Return a digest that covers every row of the client table."""
@@ -314,14 +320,14 @@ class CellState:
 
     def encode(self) -> bytes:
         """Return the whole state as bytes, equal on all servers at the same position."""
-        return msgspec.msgpack.encode([self._control_rows(), self._chain, list(self.clients.rows())])
+        return msgspec.msgpack.encode([self._control_rows(), self.chain, list(self.clients.rows())])
 
     @classmethod
-    def decode(cls, data: bytes, client_table_entries_max: int, clock_start_us: int = 0) -> "CellState":
+    def decode(cls, data: bytes) -> "CellState":
         """Return the state that `encode` wrote."""
         control, chain, clients = msgspec.msgpack.decode(data)
-        f, sequence, members, domains, generations, round_row, rounds_opened, progress = control
-        state = cls(f, client_table_entries_max, clock_start_us)
+        settings, sequence, members, domains, generations, round_row, rounds_opened, progress = control
+        state = cls(*settings)
         state.sequence = sequence
         state.members = {server: MemberRecord(*rest) for server, *rest in members}
         state.domains = {
@@ -333,13 +339,13 @@ class CellState:
         state.rounds_opened = rounds_opened
         state.stable_all, state.durable_all, state.last_timestamp_us = progress[:3]
         state.open_point, state.open_point_token, state.clock_offset_us = progress[3:]
-        state._chain = chain
+        state.chain = chain
         state.clients.load(_rows(clients))
         state._recompute_thresholds()
         return state
 
 
-def _rows(rows: Iterable[list[object]]) -> "Iterable[tuple[bytes, int, int, bytes]]":
+def _rows(rows: Iterable[list[object]]) -> "Iterable[Row]":
     for client, number, sequence, digest in rows:
         assert isinstance(client, bytes)
         assert isinstance(number, int)

@@ -9,11 +9,15 @@ another one's reply, one without eviction rules executes a request twice.
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
+from itertools import islice
 from typing import NamedTuple
 
 from replica_manager.identifiers import ClientId
 
 PAYLOAD_DIGEST_BYTES = 16
+
+Row = tuple[bytes, int, int, bytes]
+"""`(client, number, sequence, payload digest)` of a client's last request."""
 
 
 class LastRequest(NamedTuple):
@@ -50,7 +54,7 @@ class ClientTable:
 
     def __init__(self, entries_max: int) -> None:
         """Make an empty table; the bound must be equal on all servers."""
-        self._entries_max = entries_max
+        self.entries_max = entries_max
         self._clients: OrderedDict[ClientId, LastRequest] = OrderedDict()
 
     def __len__(self) -> int:
@@ -60,7 +64,7 @@ class ClientTable:
     def open(self, client: ClientId, sequence: int) -> None:
         """Remember a new client; evicts the least recently used one above the bound."""
         self._clients[client] = LastRequest(0, sequence, b"")
-        if len(self._clients) > self._entries_max:
+        if len(self._clients) > self.entries_max:
             self._clients.popitem(last=False)
 
     def judge(self, client: ClientId, number: int, payload: bytes, sequence: int) -> Verdict:
@@ -78,21 +82,17 @@ class ClientTable:
             return Verdict(repeats_sequence=last.sequence)
         return _SUPERSEDED
 
-    @property
-    def newest_row(self) -> tuple[bytes, int, int, bytes] | None:
-        """The most recently used row."""
-        if not self._clients:
-            return None
-        client = next(reversed(self._clients))
-        last = self._clients[client]
-        return client, last.number, last.sequence, last.payload_digest
+    def newest_rows(self, count: int) -> Iterator[Row]:
+        """Yield the `count` most recently used rows, the newest first."""
+        for client, last in islice(reversed(self._clients.items()), count):
+            yield client, last.number, last.sequence, last.payload_digest
 
-    def rows(self) -> Iterator[tuple[bytes, int, int, bytes]]:
-        """Yield `(client, number, sequence, payload digest)`, least recently used first."""
+    def rows(self) -> Iterator[Row]:
+        """Yield all rows, least recently used first."""
         for client, last in self._clients.items():
             yield client, last.number, last.sequence, last.payload_digest
 
-    def load(self, rows: Iterable[tuple[bytes, int, int, bytes]]) -> None:
+    def load(self, rows: Iterable[Row]) -> None:
         """Replace the content by rows as `rows` gave them."""
         self._clients = OrderedDict(
             (ClientId(client), LastRequest(number, sequence, digest)) for client, number, sequence, digest in rows

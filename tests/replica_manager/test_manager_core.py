@@ -214,7 +214,7 @@ def test_the_service_clock_may_start_at_another_time() -> None:
     assert isinstance(first, RequestAccepted)
     assert isinstance(second, RequestAccepted)
     assert (first.timestamp_us, second.timestamp_us) == (5_000, 5_250)
-    restored = CellState.decode(state.encode(), 10, 5_000)
+    restored = CellState.decode(state.encode())
     third = restored.apply(4, request_entry(client, 3, 1_000_300))[0]
     assert isinstance(third, RequestAccepted)
     assert third.timestamp_us == 5_300
