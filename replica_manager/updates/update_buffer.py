@@ -27,12 +27,19 @@ class UpdateBuffer:
         """Every number up to and including this one is stable here and its update was taken in."""
         self._sequences: list[int] = []
         self._updates: list[bytes] = []
-        self.byte_count = 0
+        self._ends: list[int] = []
+        """Bytes taken in since the start, up to and including each update held."""
+        self._dropped_bytes = 0
 
     @property
     def entry_count(self) -> int:
         """Updates held."""
         return len(self._sequences)
+
+    @property
+    def byte_count(self) -> int:
+        """Their bytes."""
+        return (self._ends[-1] if self._ends else self._dropped_bytes) - self._dropped_bytes
 
     def take_in(self, sequence: int, update: bytes) -> None:
         """Extend the prefix by one number; `update` is empty for commands and read-only requests."""
@@ -41,7 +48,7 @@ class UpdateBuffer:
         if update:
             self._sequences.append(sequence)
             self._updates.append(update)
-            self.byte_count += len(update)
+            self._ends.append((self._ends[-1] if self._ends else self._dropped_bytes) + len(update))
 
     def waiting_count(self, cursor: int) -> int:
         """Return how many updates a domain with `cursor` has not been handed."""
@@ -50,7 +57,7 @@ class UpdateBuffer:
     def waiting_bytes(self, cursor: int) -> int:
         """Return their bytes."""
         start = bisect_left(self._sequences, cursor)
-        return self.byte_count if start == 0 else sum(map(len, self._updates[start:]))
+        return self.byte_count if start == 0 else self._ends[-1] - self._ends[start - 1]
 
     def next_update(self, cursor: int) -> int:
         """Return the number of the first update at or after `cursor`; `prefix + 1` if there is none."""
@@ -71,6 +78,6 @@ class UpdateBuffer:
         """Forget updates below `cursor`: every local domain was handed them and confirmed."""
         count = bisect_left(self._sequences, cursor)
         if count:
-            self.byte_count -= sum(map(len, self._updates[:count]))
-            del self._sequences[:count]
-            del self._updates[:count]
+            self._dropped_bytes = self._ends[count - 1]
+            for held in (self._sequences, self._updates, self._ends):
+                del held[:count]
