@@ -3,6 +3,7 @@
 Source: design "Agreement stage", Declaring a crash, Identity; Lamport and Massa, "Cheap Paxos" (2004), section 4.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from agreement.changes import Change, ServerJoined, ServerLeft, WitnessReplaced
@@ -36,8 +37,10 @@ def _subject(change: Change) -> MemberId:
 class Changing:
     """Keeps every change asked for until it is ordered or has become impossible."""
 
-    def __init__(self, context: Context, leading: Leading) -> None:
+    def __init__(self, context: Context, leading: Leading, on_fewer_needed: Callable[[], None]) -> None:
+        """`on_fewer_needed()`: votes and promises that were too few may be enough now."""
         self._context = context
+        self._on_fewer_needed = on_fewer_needed
         self._leading = leading
         self._wanted: dict[tuple[type[Change], MemberId], _Wanted] = {}
         self._learners: dict[MemberId, _Learner] = {}
@@ -54,7 +57,14 @@ class Changing:
         self._ask()
 
     def on_forward(self, message: ForwardChange) -> None:
-        """Another server asks."""
+        """Another server asks.
+
+        Without witnesses nobody's word counts for a fence but the own caller's: a message may be older than the start
+        of the process that it says has ended, and that process may take part.
+        """
+        is_fence = isinstance(message.change, ServerLeft) and message.change.fenced
+        if is_fence and not self._context.configuration.witnesses:
+            return
         if self._context.configuration.objection(message.change) is None:
             self._keep(message.change)
 
@@ -63,9 +73,18 @@ class Changing:
         subject = _subject(change)
         incarnation = context.configuration.latest_incarnation(subject)
         self._wanted[type(change), subject] = _Wanted(change, incarnation)
-        if isinstance(change, ServerLeft) and change.fenced and not context.configuration.witnesses:
+        self._count_without(change)
+
+    def _count_without(self, change: Change) -> None:
+        """Without witnesses a server that has surely stopped need not vote for its own departure."""
+        context = self._context
+        if not isinstance(change, ServerLeft) or not change.fenced or context.configuration.witnesses:
+            return
+        subject = _subject(change)
+        if context.is_member and subject != context.own and subject not in context.fenced:
             context.fenced.add(subject)
             context.set_rule()
+            self._on_fewer_needed()
 
     def note_learner(self, identity: Identity, position: tuple[int, int]) -> None:
         """A server that is in no configuration says how far it is; one that is in it cannot be another incarnation.
@@ -98,6 +117,8 @@ class Changing:
             is_stale = configuration.latest_incarnation(key[1]) != wanted.incarnation
             if is_stale or configuration.objection(wanted.change) is not None:
                 del self._wanted[key]
+            else:
+                self._count_without(wanted.change)
 
     def flush(self) -> None:
         """As leader, order one justified change; it ends the configuration."""

@@ -12,7 +12,7 @@ from typing import Protocol
 from agreement.context import Context, Role
 from agreement.identifiers import Ballot, MemberId
 from agreement.messages import Nack, Prepare, Promise
-from agreement.output import LeaderChanged
+from agreement.output import LeaderChanged, ServerSuspected
 from agreement.proposer import Campaign
 from agreement.quorum import QuorumOutcome
 
@@ -37,6 +37,9 @@ class Electing:
         self._leadership = leadership
         self._growth = 1.0
         self._leader_heard_ms: int | None = None
+        self._leaderless_ms: int | None = None
+        """Since when this server has tried to lead in vain."""
+        self._suspected_ms = context.now_ms
         self._last_heard_ms: dict[MemberId, int] = {}
         self.deadline_ms = context.now_ms
 
@@ -67,6 +70,8 @@ class Electing:
     def _set_leader(self, ballot: Ballot | None) -> None:
         context = self._context
         context.leader_ballot = ballot
+        if ballot is not None:
+            self._leaderless_ms = None
         leader = None if ballot is None else ballot.member
         if context.leader != leader:
             context.leader = leader
@@ -138,6 +143,8 @@ class Electing:
         context = self._context
         self.stand_down()
         context.role = Role.CANDIDATE
+        if self._leaderless_ms is None:
+            self._leaderless_ms = context.now_ms
         context.ballot = ballot
         context.campaign = Campaign(ballot, context.now_ms)
         self.await_leader()
@@ -223,10 +230,25 @@ class Electing:
     def _ask_again(self, campaign: Campaign) -> None:
         context = self._context
         silent = [member for member in context.rule.members if member not in campaign.promised]
+        self._suspect(silent)
         ask_witnesses = any(self._is_missed(member, campaign) for member in silent if member.is_server)
         for member in sorted(silent):
             if member.is_server or ask_witnesses:
                 context.outbox.send_when_durable(member, self._prepare())
+
+    def _suspect(self, silent: list[MemberId]) -> None:
+        """Without witnesses nobody can lead while a server is silent: somebody must fence it."""
+        context = self._context
+        crash_timeout_ms = context.settings.crash_timeout_ms
+        if context.configuration.witnesses or self._leaderless_ms is None:
+            return
+        began_ms = max(self._leaderless_ms, self._suspected_ms)
+        if context.now_ms - began_ms < crash_timeout_ms:
+            return
+        self._suspected_ms = context.now_ms
+        for server in silent:
+            if server != context.own:
+                context.outbox.report(ServerSuspected(server.number, context.now_ms - self._leaderless_ms))
 
     def _is_missed(self, server: MemberId, campaign: Campaign) -> bool:
         """Whether witnesses stand in for `server`: it is silent, and not only slower to start than we are."""

@@ -1,7 +1,7 @@
 """The leader's half of a server: phase 2, heartbeats, witnesses in place of silent servers, crashes.
 
-Source: Lamport, "Paxos Made Simple" (2001), section 3; Lamport and Massa, "Cheap Paxos" (2004), section 3 ("the
-auxiliary processors … take part only when a main processor fails"); design "Agreement stage".
+Source: Lamport, "Paxos Made Simple" (2001), section 3; Lamport and Massa, "Cheap Paxos" (2004), section 3 (auxiliary
+processors take part only when a main processor fails); design "Agreement stage".
 """
 
 from collections.abc import Callable

@@ -51,6 +51,7 @@ class Learning:
             number = ended
         context.enter(context.log.state.configuration, context.stored.pop(number, None))
         context.stored = {later: kept for later, kept in context.stored.items() if later > number}
+        self._maybe_note_removed(context.configuration)
 
     def _replay_configuration(self, number: int) -> int | None:
         """Deliver the decided records of one configuration; the number of the next one, if this one ended."""
@@ -111,9 +112,14 @@ class Learning:
         if stored is not None and not configuration.witnesses:
             context.role = Role.STARTING  # it took part here before its restart, and lost its place with it
         context.outbox.report(ConfigurationChanged(configuration))
+        self._maybe_note_removed(configuration)
+        self._listener.on_configuration(led_before)
+
+    def _maybe_note_removed(self, configuration: Configuration) -> None:
+        """A configuration that knows this incarnation, or a newer one, and does not name it, has removed it."""
+        context = self._context
         if not context.is_member and configuration.latest_incarnation(context.own) >= context.identity.incarnation:
             self._note_removed(configuration)
-        self._listener.on_configuration(led_before)
 
     def _note_removed(self, configuration: Configuration) -> None:
         context = self._context
@@ -179,7 +185,9 @@ class Learning:
 
     def _ask(self, server: MemberId | None) -> None:
         context = self._context
-        self._ask_ms = context.now_ms + context.settings.resend_ms
+        self._ask_ms = context.now_ms + (
+            context.settings.resend_ms if self.is_behind else context.settings.heartbeat_ms
+        )
         if server is not None:
             number, slot = context.log.state.position
             # Held back until the birth record is durable: a new incarnation is proof that the old one cannot return.
@@ -188,18 +196,17 @@ class Learning:
     def on_log_part(self, sender: MemberId, part: LogPart) -> None:
         """Decided batches arrived."""
         context = self._context
-        self._ask_ms = None
         before = context.log.state.position
         if part.configuration == context.number:
             self._take_batches(part)
-        if context.log.state.position > before:
-            self._asked_count = 0
+        if not context.is_member:
+            self._known_from = part.leader if part.leader != context.own else None
+        if context.log.state.position == before:
+            return  # an answer that came twice must not be a question twice
+        self._asked_count = 0
+        self._ask_ms = context.now_ms + context.settings.heartbeat_ms
         if not part.is_last:
             self._ask(sender)
-        elif self.is_behind or not context.is_member:
-            self._ask_ms = context.now_ms + context.settings.heartbeat_ms
-            if not context.is_member:
-                self._known_from = part.leader if part.leader != context.own else None
 
     def _take_batches(self, part: LogPart) -> None:
         context = self._context

@@ -80,7 +80,7 @@ class Router:
         self.giving = Giving(context)
         self._taking = Taking(context, self._on_snapshot, self._learning.postpone)
         self._restarting = Restarting(context, self._on_resumed, vouched)
-        self.changing = Changing(context, self._leading)
+        self.changing = Changing(context, self._leading, self._on_fewer_needed)
         self.origin = Origin(context, life, context.outbox.pending_token)
         self._early_prepare: tuple[MemberId, Prepare] | None = None
         self._learning.replay(stored)
@@ -341,6 +341,11 @@ class Router:
         else:
             self.on_delivered()
             self._learning.advance()
+
+    def _on_fewer_needed(self) -> None:
+        """A server was fenced: what was undecided for want of its vote may be decided."""
+        self._learning.advance()
+        self._electing.maybe_lead()
 
     def _on_resumed(self) -> None:
         """All servers are there: take part, and have those leave for which the operator vouches."""

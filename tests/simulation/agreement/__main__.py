@@ -9,7 +9,9 @@ import sys
 import time
 import traceback
 
+from tests.simulation.agreement.cluster import Cluster
 from tests.simulation.agreement.options import Options
+from tests.simulation.agreement.planted import PLANTED
 from tests.simulation.agreement.run import Report, run_seed
 
 
@@ -20,9 +22,11 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first one")
     parser.add_argument("--faults", type=int, help="f, instead of drawing it")
     parser.add_argument("--without-witnesses", action="store_true", help="a cell with witnesses = 0")
+    parser.add_argument("--plant", choices=sorted(PLANTED), help="leave out one rule, to see it found")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first failure")
     parser.add_argument("--quiet", action="store_true", help="print only failures and the summary")
     arguments = parser.parse_args()
+    cluster_type = PLANTED.get(arguments.plant, Cluster)
     failures = 0
     reports: list[Report] = []
     began = time.process_time()
@@ -31,7 +35,7 @@ def main() -> int:
         if not arguments.quiet:
             print(f"seed {seed}: {options}", flush=True)
         try:
-            reports.append(run_seed(seed, options=options))
+            reports.append(run_seed(seed, cluster_type, options))
         except Exception:  # noqa: BLE001 - whatever a schedule raises is the finding
             failures += 1
             print(f"FAILED seed {seed}: {options}\n{traceback.format_exc()}", flush=True)

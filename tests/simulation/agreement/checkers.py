@@ -17,6 +17,10 @@ class Violation(AssertionError):
     """Raised by a checker: the schedule has broken a promise of the agreement stage."""
 
 
+class TwoHistories(Violation):
+    """Raised when the cell has split: two servers have delivered different entries under one sequence number."""
+
+
 def chained(digest: bytes, entry: Entry | Change) -> bytes:
     """The state of an application that only remembers everything: a digest of the former state and the entry."""
     kind = type(entry).__name__.encode()
@@ -41,8 +45,8 @@ class OrderChecker:
             self.digests.append(chained(self.digests[-1], delivery.entry))
             return True
         if self.history[index] != delivery.entry:
-            raise Violation(
-                f"two histories: {identity} delivers {delivery.entry} as {delivery.sequence}, "
+            raise TwoHistories(
+                f"{identity} delivers {delivery.entry} as {delivery.sequence}, "
                 f"another server has delivered {self.history[index]}"
             )
         return False
@@ -57,19 +61,20 @@ class OriginChecker:
     """A2: what an origin proposed, at most once, in order and without gaps within one life of it."""
 
     def __init__(self) -> None:
-        self._proposed: dict[tuple[int, int, int], bytes] = {}
+        self._proposed: dict[tuple[int, int, int], set[bytes]] = {}
         self._last: dict[tuple[int, int], int] = {}
 
     def record_proposal(self, identity: Identity, number: int, payload: bytes) -> None:
-        """`identity` was given `number` for `payload`."""
-        key = (identity.member.number, identity.incarnation, number)
-        if self._proposed.setdefault(key, payload) != payload:
-            raise Violation(f"{identity} uses the number {number} twice")
+        """`identity` was given `number` for `payload`.
+
+        A crash before anything has left the process makes the next one give the same number again.
+        """
+        self._proposed.setdefault((identity.member.number, identity.incarnation, number), set()).add(payload)
 
     def record_first_delivery(self, entry: Entry) -> None:
         """Somebody delivers `entry` as the first one."""
         origin = (entry.server, entry.incarnation)
-        if self._proposed.get((*origin, entry.number)) != entry.payload:
+        if entry.payload not in self._proposed.get((*origin, entry.number), ()):
             raise Violation(f"{entry} was never proposed")
         last = self._last.get(origin, 0)
         if not number_follows(entry.number, last):
@@ -102,7 +107,7 @@ class MembershipChecker:
         if configuration.number > len(self.configurations):
             raise Violation(f"{identity} is in {configuration}, which nobody has delivered")
         if self.configurations[configuration.number - 1] != configuration:
-            raise Violation(f"{identity} is in {configuration}, another server in one of the same number")
+            raise TwoHistories(f"{identity} is in {configuration}, another server in one of the same number")
 
 
 class Checkers:

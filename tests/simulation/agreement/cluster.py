@@ -7,6 +7,7 @@ from collections.abc import Callable
 from agreement.birth import Start
 from agreement.changes import decode_batch
 from agreement.configuration import Configuration
+from agreement.context import Role
 from agreement.identifiers import Identity, MemberId
 from agreement.messages import Message, ServerLeft
 from agreement.node import Node
@@ -29,6 +30,7 @@ class Cluster:
     witness_type: type[Witness] = Witness
     configuration_type: type[Configuration] = Configuration
     keeps_identity_without_memory = False
+    do_disks_lie = False
     """Planted mistakes replace these."""
 
     def __init__(self, options: Options, rng: random.Random) -> None:
@@ -46,6 +48,8 @@ class Cluster:
         self.disks = {identity.member: Disk() for identity in self.members}
         self.processes: dict[MemberId, Process] = {}
         self.incarnations = {identity.member: 1 for identity in self.members}
+        self._departing: dict[MemberId, int] = {}
+        self._silent_origins: set[MemberId] = set()
         self._schedule: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
         for identity in self.members:
@@ -104,7 +108,9 @@ class Cluster:
         types = (self.node_type, self.witness_type)
         rng = random.Random(self.rng.getrandbits(32))
         core = start_core(types, identity, self.settings, self.members, disk, rng, self.now_ms, start, vouched)
-        process = Process(self, identity, disk, core, self.options.sync_max_ms, self.options.compaction_interval)
+        process = Process(self, identity, disk, core, self.options)
+        process.does_disk_lie = self.do_disks_lie
+        process.takes_proposals = identity.member not in self._silent_origins
         self.processes[identity.member] = process
         process.pump()
 
@@ -131,7 +137,10 @@ class Cluster:
         """Replace a member's disk by an empty one and start it again, as somebody new."""
         self.crash(member)
         self.disks[member] = Disk()
-        if not self.keeps_identity_without_memory:
+        if self.keeps_identity_without_memory:
+            # It would number its entries from 1 again, which would be found before any split is.
+            self._silent_origins.add(member)
+        else:
             self.incarnations[member] += 1
         identity = Identity(member, self.incarnations[member])
         self._start(identity, self._start_without_memory(identity))
@@ -169,10 +178,29 @@ class Cluster:
         )
 
     def _is_whole(self, member: MemberId) -> bool:
-        """Whether the newest configuration names the memory that `member` has."""
+        """Whether the newest configuration names the memory that `member` has, and nothing threatens it."""
         latest = self.checkers.membership.latest
+        process = self.processes.get(member)
+        if self._departing.get(member) == self.incarnations[member] or (process and process.is_rejoin_wanted):
+            return False
+        if not self.options.has_witnesses and (process is None or self._is_starting(process)):
+            return False  # it may find that its peers went on
         is_present = not member.is_server or member in latest.incarnations
         return is_present and latest.latest_incarnation(member) == self.incarnations[member]
+
+    def _is_starting(self, process: Process) -> bool:
+        return isinstance(process.node, Node) and process.node.role is Role.STARTING
+
+    def order_departure(self, asked: MemberId, target: MemberId) -> None:
+        """A server's manager, or a peer, finds a server of no use; that is a fault too."""
+        process = self.processes.get(asked)
+        if process is None or not self.may_lose_memory(target):
+            return
+        node = process.node
+        assert isinstance(node, Node)
+        self._departing[target] = self.incarnations[target]
+        left = ServerLeft(target.number, fenced=False)
+        process.do(lambda: node.propose_change(left, self.now_ms))
 
     def _is_change_under_way(self, number: int) -> bool:
         """Whether anybody has voted for a change in this configuration."""

@@ -4,7 +4,6 @@ import random
 
 from agreement.context import Role
 from agreement.identifiers import MemberId
-from agreement.messages import ServerLeft
 from agreement.node import Node
 from tests.simulation.agreement.cluster import Cluster
 
@@ -98,15 +97,8 @@ class Faults:
             self._cluster.lose_memory(member)
 
     def _order_departure(self) -> None:
-        """A server's manager, or a peer, finds it of no use."""
-        process = self._cluster.processes.get(self._any_server())
-        target = self._any_server()
-        if process is None or not self._cluster.options.has_witnesses:
-            return
-        node = process.node
-        assert isinstance(node, Node)
-        left = ServerLeft(target.number, fenced=False)
-        process.do(lambda: node.propose_change(left, self._cluster.now_ms))
+        if self._cluster.options.has_witnesses:
+            self._cluster.order_departure(self._any_server(), self._any_server())
 
 
 class Operator:
@@ -115,9 +107,13 @@ class Operator:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._starting_since: dict[MemberId, int] = {}
+        self.restarts_all = False
+        """Whether every member that does not run is started again: one may have been fenced."""
         self._act()
 
     def _act(self) -> None:
+        for member in sorted(self._cluster.disks) if self.restarts_all else ():
+            self._cluster.restart(member)
         for process in list(self._cluster.servers):
             if process.is_rejoin_wanted:
                 self._cluster.lose_memory(process.identity.member)

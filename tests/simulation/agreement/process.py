@@ -18,6 +18,7 @@ from agreement.records import PREFIX, PREFIX_END, StoredState, read_storage
 from agreement.settings import AgreementSettings
 from agreement.witness import Witness
 from tests.simulation.agreement.checkers import Checkers, Violation
+from tests.simulation.agreement.options import Options
 from tests.simulation.fake_storage import FakeStableStorage
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -75,8 +76,7 @@ class Process:
         identity: Identity,
         disk: Disk,
         node: Node | Witness,
-        sync_max_ms: int,
-        compaction_interval: int,
+        options: Options,
     ) -> None:
         self.identity = identity
         self.node = node
@@ -86,16 +86,16 @@ class Process:
         self.delivered = disk.sequence
         self.is_rejoin_wanted = False
         self._world = world
-        self._sync_max_ms = sync_max_ms
-        self._compaction_interval = compaction_interval
+        self.does_disk_lie = False
+        self.takes_proposals = True
+        self._sync_max_ms = options.sync_max_ms
+        self._compaction_interval = options.compaction_interval
         self._is_syncing = False
         self._token: int | None = None
         self._timer_ms: int | None = None
         self._postponed: list[Callable[[], None]] = []
-        self._replay_from = 0
-        if isinstance(node, Node):
-            self._replay_from = node.delivered_sequence
         self.delivered_by_node = -1
+        """Sequence number of the last delivery of this core; -1 before the first one."""
 
     # --- inputs ------------------------------------------------------------------------------------------------
 
@@ -115,7 +115,8 @@ class Process:
 
     def propose(self, payload: bytes) -> None:
         """A client asks."""
-        self.do(lambda: self._propose(payload))
+        if self.takes_proposals:
+            self.do(lambda: self._propose(payload))
 
     def _propose(self, payload: bytes) -> None:
         assert isinstance(self.node, Node)
@@ -161,6 +162,8 @@ class Process:
             self.disk.storage.write(output.writes)
             self._token = output.token
             self._maybe_sync()
+            if self.does_disk_lie:
+                self.node.on_persisted(output.token, self._world.now_ms)
         self._world.transmit(self, output)
         for event in output.events:
             if isinstance(event, SnapshotInstalled):

@@ -81,11 +81,12 @@ def run_seed(seed: int, cluster_type: type[Cluster] = Cluster, options: Options 
     options = drawn if options is None else options
     cluster = cluster_type(options, random.Random(rng.getrandbits(32)))
     clients = Clients(cluster, random.Random(rng.getrandbits(32)))
-    Operator(cluster)
+    operator = Operator(cluster)
     faults = Faults(cluster, random.Random(rng.getrandbits(32)))
     cluster.run_until(options.safety_ms)
     faults.stop()
     clients.stop()
+    operator.restarts_all = True
     recovered_after_ms = _run_liveness_phase(cluster, clients)
     return _report(seed, cluster, recovered_after_ms)
 
