@@ -24,6 +24,7 @@ from exec_wrapper.examples.key_value_commands import (
 )
 from exec_wrapper.examples.key_value_files import KeyValueFiles
 from exec_wrapper.service_adapter import Outcome, RequestContext, SequencedUpdate, Snapshot
+from exec_wrapper.state_parts import cut_into_parts
 
 PUT = b"P"
 REMOVE = b"R"
@@ -100,7 +101,7 @@ class KeyValueAdapter:
         if state_format != STATE_FORMAT:
             raise ValueError("state format %d cannot be written" % state_format)
         values = dict(self._values) if self.snapshot == "concurrent" else self._values
-        return _cut(_entries(values), part_bytes_max)
+        return cut_into_parts(_entries(values), part_bytes_max)
 
     def set_state(self, point: int, state_format: int, parts: Iterator[bytes]) -> None:
         """Replace everything; nothing is touched before the last part is here."""
@@ -249,17 +250,6 @@ def _put(key: bytes, value: bytes, reply: bytes) -> Outcome:
 def _entries(values: Dict[bytes, bytes]) -> Iterator[bytes]:
     for key in sorted(values):
         yield encode_field(key) + encode_field(values[key])
-
-
-def _cut(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
-    """Yield the concatenation of `pieces` in parts of `size` bytes; the last one may be shorter."""
-    part = bytearray()
-    for piece in pieces:
-        part += piece
-        while len(part) > size:
-            yield bytes(part[:size])
-            del part[:size]
-    yield bytes(part)
 
 
 def create_adapter(arguments: Sequence[str]) -> KeyValueAdapter:
