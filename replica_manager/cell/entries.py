@@ -110,5 +110,5 @@ def decode_entry(payload: bytes) -> CellEntry:
     """
     try:
         return _decoder.decode(payload)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise EntryError(f"agreed bytes are no entry: {error}") from error

@@ -83,7 +83,7 @@ def stored_config(runtime_dir: Path) -> Config | None:
     """Return the configuration with which the cell of `runtime_dir` was started; `None` if none was."""
     try:
         return msgspec.json.decode((runtime_dir / "cell.json").read_bytes(), type=Config, dec_hook=_path)
-    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 

@@ -99,7 +99,7 @@ class ControlClient:
         del self._received[: end + 1]
         try:
             response = msgspec.json.decode(line, type=Response)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ControlUnavailable(f"{self._path} does not speak the control protocol: {error}") from error
         if response.id not in (0, self._next_id):
             raise ControlUnavailable(f"{self._path} answers request {response.id} instead of {self._next_id}")

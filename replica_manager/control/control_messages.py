@@ -55,7 +55,7 @@ def decode_request(line: bytes) -> Request:
     """
     try:
         return _decoder.decode(line)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise GarbageRequest(f"not a request: {error}") from error
 
 

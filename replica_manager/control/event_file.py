@@ -132,6 +132,6 @@ def _newest_id(path: Path, files_kept: int) -> int:
         for line in reversed(lines):
             try:
                 return msgspec.json.decode(line, type=_Identified).id
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 continue
     return 0

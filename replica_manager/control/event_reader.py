@@ -101,7 +101,7 @@ def _from_file(path: Path, query: EventQuery) -> Sequence[Mapping[str, Any]]:
     for line in lines:
         try:
             event = msgspec.json.decode(line, type=dict[str, Any])
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             continue  # cut at the begin of what was read, or by a crash
         if {"at_us", "server", "id", "kind", "text"} <= event.keys():
             events.append(event)

@@ -52,6 +52,6 @@ class ProcessRecords:
         for path in sorted(self._directory.glob("*.json")):
             try:
                 records.append(msgspec.json.decode(path.read_bytes(), type=ProcessRecord))
-            except (msgspec.DecodeError, OSError):
+            except (msgspec.DecodeError, UnicodeDecodeError, OSError):
                 continue
         return sorted(records, key=lambda record: (record.kind, record.member))

@@ -64,7 +64,7 @@ class PeerCodec(Generic[MessageT]):
         """
         try:
             return self._decoder.decode(frame)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise LinkRefused(RefusalReason.MESSAGE, str(error)) from error
 
 
