@@ -105,9 +105,10 @@ class HttpFramer:
             self._chunk_line = self._head.body_start
             self.wants_continue = self._head.expects_continue
         end = self._body_end(self._head)
+        # Also of a request that came in one piece: the limit must not depend on how the bytes arrive.
+        if (len(self._buffer) if end is None else end) > self._request_bytes_max:
+            raise HttpRejected(413, f"the request exceeds {self._request_bytes_max} bytes")
         if end is None:
-            if len(self._buffer) > self._request_bytes_max:
-                raise HttpRejected(413, f"the request exceeds {self._request_bytes_max} bytes")
             return None
         raw = bytes(self._buffer[:end])
         request = HttpRequest(raw, self._head.is_last)
