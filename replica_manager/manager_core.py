@@ -55,10 +55,12 @@ from replica_manager.peer_messages import (
 from replica_manager.recovery.state_digests import CheckpointBoard
 from replica_manager.updates.update_buffer import UpdateBuffer
 from replica_manager.voting.catch_up import CatchUp
-from replica_manager.voting.vote_count import vote_digest
+from replica_manager.voting.value_exchange import ValueExchange
 from replica_manager.voting.voter import Contradiction, Verdict, Voter
 
 DIGESTS_KEPT = 64
+FINDINGS_KEPT = 10_000
+"""Contradictions and open votes that an operator can ask for; older ones are in the event log alone."""
 
 
 class ManagerCore:
@@ -72,7 +74,8 @@ class ManagerCore:
         self.buffer = UpdateBuffer()
         self.voter = Voter(self.cell, self.requests, self.buffer, self._on_complete, self._on_finding)
         self.admission = Admission(settings.client_table_entries_max, settings.request_bytes_max)
-        self.catch_up = CatchUp(settings.server, settings.stall_start_ms)
+        patience_ms = settings.stall_start_ms // 2
+        self.catch_up = CatchUp(patience_ms)
         self.board = CheckpointBoard()
         first_refresh = settings.feed.refresh_updates_max * (settings.server + 1) // (settings.f + 1)
         self.feeds = {
@@ -81,7 +84,8 @@ class ManagerCore:
             if record.server == settings.server
         }
         self.answers = DomainAnswers(self.feeds, self.requests, self.voter, self.board)
-        self.refreshes = 0
+        self.values = ValueExchange(settings.server, self.cell, self.requests, self.feeds, patience_ms)
+        self.voter.on_value_missing = lambda record: self.values.maybe_ask(record, self._output)
         self.findings: dict[tuple[str, int], Contradiction | Verdict] = {}
         self._output = CoreOutput()
         self._digests: dict[int, bytes] = {}
@@ -164,6 +168,7 @@ class ManagerCore:
             case MembershipChanged():
                 self._event("membership_changed", **effect._asdict())
                 self.catch_up.forget_peers_except(effect.live_servers)
+                self.values.on_roles_changed()
                 self.voter.recount()
             case RoundOpened(round_number=round_number, activations=count):
                 self._event("round_opened", round=round_number, count=count, sequence=sequence)
@@ -178,14 +183,14 @@ class ManagerCore:
     def _on_role_changed(self, effect: RoleChanged) -> None:
         self._event("role_changed", domain=effect.domain, role=effect.role.value, reason=effect.reason)
         feed = self.feeds.get(effect.domain)
+        if feed is not None:
+            feed.role = effect.role
         if effect.role is Role.RETIRED:
             self._close_points(self.board.excuse(effect.domain))
-        if feed is None:
-            return
-        feed.role = effect.role
-        if effect.role is Role.RETIRED:
-            feed.on_gone()
-            self._output.power.append((effect.domain, PowerAction.DESTROY))
+            if feed is not None:
+                feed.on_gone()
+                self._output.power.append((effect.domain, PowerAction.DESTROY))
+        self.values.on_roles_changed()
         self.voter.recount()
 
     def _offer(self, round_number: int) -> None:
@@ -199,12 +204,14 @@ class ManagerCore:
         assert own is None or own == effect.digest, (
             f"cell state at {effect.digest_position} differs between this server and server {effect.server}"
         )
-        needed = [feed.needed_from(self.buffer) for feed in self.feeds.values() if feed.power is not Power.GONE]
+        needed = min((feed.needed_from(self.buffer) for feed in self._present_feeds()), default=self.buffer.prefix + 1)
         stable_all = min(effect.stable_all, self.buffer.prefix)
         self.requests.forget_values_through(stable_all)
-        self.requests.drop_through(min([stable_all, *(n - 1 for n in needed)]))
-        if needed:
-            self.buffer.drop_below(min(needed))
+        self.requests.drop_through(min(stable_all, needed - 1))
+        self.buffer.drop_below(needed)
+
+    def _present_feeds(self) -> list[Feed]:
+        return [feed for feed in self.feeds.values() if feed.power is not Power.GONE]
 
     def _on_state_wanted(self, point: int, kind: str, token: int) -> None:
         expected = self.cell.domains_in(Role.ACTIVE) + self.cell.domains_in(Role.PASSIVE)
@@ -271,16 +278,17 @@ class ManagerCore:
         """A message of a peer's manager (agreement's go to the node)."""
         match message:
             case Position(stable=stable):
-                self.catch_up.on_position(server, stable, now_ms)
+                if self.cell.members[server].is_live:
+                    self.catch_up.on_position(server, stable, now_ms)
             case Votes(domain=domain, sequences=sequences, digests=digests):
                 self.voter.record_votes(DomainId(domain), sequences, digests)
             case StableNotice(sequences=sequences, digests=digests):
                 for index, sequence in enumerate(sequences):
                     self.voter.record_notice(sequence, digests[32 * index : 32 * index + 32])
-            case FetchResult(sequence=sequence, digest=digest):
-                self._answer_fetch(server, sequence, digest)
-            case Result(sequence=sequence, reply=reply, update=update):
-                self._take_result(sequence, reply, update)
+            case FetchResult():
+                self.values.answer(server, message, self._output)
+            case Result():
+                self.values.take(message, self.voter)
             case StateDigests(domain=domain, point=point, content_digest=content_digest):
                 if self.board.report(DomainId(domain), point, content_digest):
                     self._close_points([point])
@@ -295,34 +303,22 @@ class ManagerCore:
         """A link to a peer is new: what was in flight may be lost."""
         self.catch_up.resend(server, self.requests, self.feeds, self._output)
 
-    def _answer_fetch(self, server: int, sequence: int, digest: bytes) -> None:
-        record = self.requests.get(sequence)
-        value = None if record is None else record.values.get(digest)
-        if value is not None:
-            self._output.sends.append((server, Result(sequence, *value)))
-
-    def _take_result(self, sequence: int, reply: bytes, update: bytes) -> None:
-        record = self.requests.get(sequence)
-        if record is None or record.is_complete:
-            return
-        digest = vote_digest(reply, update)
-        if digest == record.stable_digest:
-            self.voter.record_value(record, digest, reply, update)
-
     # -- what voting finds -------------------------------------------------------------------------------------
 
     def _on_complete(self, record: RequestRecord) -> None:
         assert record.stable_digest is not None
         reply = record.values[record.stable_digest][0]
         self.admission.on_stable(self._output, record.client, record.number, record.sequence, reply)
+        self.values.push(record, self._output)
 
     def _on_finding(self, finding: Contradiction | Verdict) -> None:
         subject = finding.domain if isinstance(finding, Contradiction) else finding.kind
         key = (subject, finding.sequence)
         if key in self.findings:
             return
-        if len(self.findings) < DIGESTS_KEPT * DIGEST_INTERVAL:
-            self.findings[key] = finding
+        self.findings[key] = finding
+        if len(self.findings) > FINDINGS_KEPT:
+            del self.findings[next(iter(self.findings))]
         name = "vote_contradicts" if isinstance(finding, Contradiction) else f"vote_{finding.kind}"
         self._event(name, **{k: v for k, v in finding._asdict().items() if k != "kind"})
 
@@ -341,12 +337,12 @@ class ManagerCore:
             self._report_progress()
             self._output.broadcasts.extend(self.answers.state_reports(self.cell.open_point))
         self.catch_up.on_timer(now_ms, self.requests, self.buffer, self.feeds, self._output)
-        self._fetch_values()
+        self.values.on_timer(now_ms, self.voter, self._output)
         self._needs_pump = True
 
     def _report_progress(self) -> None:
-        linked = [feed for feed in self.feeds.values() if feed.power is not Power.GONE]
-        durable = min((feed.durable_through(self.buffer) for feed in linked), default=self.buffer.prefix)
+        present = self._present_feeds()
+        durable = min((feed.durable_through(self.buffer) for feed in present), default=self.buffer.prefix)
         position = max(self._digests, default=0)
         progress = (self.buffer.prefix, min(durable, self.buffer.prefix), position)
         # A report is an entry itself and extends the prefix: count requests only, or an idle cell would never rest.
@@ -357,13 +353,6 @@ class ManagerCore:
         digest = self._digests.get(position, b"")
         entry = Progress(self.cell.sequence, progress[0], progress[1], position, digest)
         self._output.proposals.append(encode_entry(entry))
-
-    def _fetch_values(self) -> None:
-        for record in self.voter.wanting_value(limit=64):
-            will_come = any(feed.executing and record.sequence >= feed.executing[0] for feed in self.feeds.values())
-            assert record.stable_digest is not None
-            if record.is_contested or not will_come:
-                self._output.broadcasts.append(FetchResult(record.sequence, record.stable_digest))
 
     # -- output ------------------------------------------------------------------------------------------------
 

@@ -88,6 +88,8 @@ class DomainAnswers:
         if digest not in record.values and not record.is_complete:
             self._voter.record_value(record, digest, reply, update)
         self._voter.record_vote(feed.domain, sequence, digest)
+        if not record.is_complete and record.stable_digest is not None:
+            self._voter.on_value_missing(record)
         batch = self._votes.get(feed.domain)
         if batch is None:
             batch = self._votes[feed.domain] = ([], [])

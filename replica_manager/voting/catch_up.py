@@ -26,10 +26,9 @@ class _Peer:
 class CatchUp:
     """Watches the stable prefix of every peer."""
 
-    def __init__(self, server: int, stall_start_ms: int) -> None:
-        """Know no peer yet."""
-        self._server = server
-        self._patience_ms = stall_start_ms // 2
+    def __init__(self, patience_ms: int) -> None:
+        """Know no peer yet; one whose prefix stands still for `patience_ms` is helped."""
+        self._patience_ms = patience_ms
         self._peers: dict[int, _Peer] = {}
 
     def on_position(self, server: int, stable: int, now_ms: int) -> None:
@@ -61,10 +60,11 @@ class CatchUp:
     ) -> None:
         """Help peers whose prefix has not moved for half a stall timeout though there is something above it."""
         for server, peer in self._peers.items():
-            if peer.stable >= requests.last or now_ms - peer.advanced_at_ms < self._patience_ms:
-                continue
-            peer.advanced_at_ms = now_ms
-            self.resend(server, requests, feeds, output)
+            if peer.stable >= requests.last:
+                peer.advanced_at_ms = now_ms  # what comes next is new to it, not late
+            elif now_ms - peer.advanced_at_ms >= self._patience_ms:
+                peer.advanced_at_ms = now_ms
+                self.resend(server, requests, feeds, output)
 
     def resend(self, server: int, requests: RequestLog, feeds: Mapping[DomainId, Feed], output: CoreOutput) -> None:
         """Send what is stable here, and the votes of this server's domains, above the peer's prefix."""

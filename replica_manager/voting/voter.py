@@ -59,17 +59,28 @@ class Voter:
         self._buffer = buffer
         self._on_complete = on_complete
         self._on_finding = on_finding
-        self._early: dict[int, list[tuple[DomainId, bytes]]] = {}
+        self._early: dict[int, dict[DomainId, bytes]] = {}
+        self._early_notices: dict[int, bytes] = {}
         self._early_count = 0
         self.early_votes_dropped = 0
         self.on_prefix: Callable[[RequestRecord], None] | None = None
         """Called once per request, in order, when the prefix reaches it; its stable value is still there."""
+        self.on_value_missing: Callable[[RequestRecord], None] = lambda _record: None
+        """Called when a request becomes stable and its value is not here."""
+
+    @property
+    def early_vote_count(self) -> int:
+        """Votes that wait for the delivery of their entry."""
+        return self._early_count
 
     def on_delivered(self, sequence: int) -> None:
         """The record of `sequence` is there: count votes that came before it, and pass commands."""
-        for domain, digest in self._early.pop(sequence, ()):
+        for domain, digest in self._early.pop(sequence, {}).items():
             self._early_count -= 1
             self.record_vote(domain, sequence, digest)
+        notice = self._early_notices.pop(sequence, None)
+        if notice is not None:
+            self.record_notice(sequence, notice)
         if self._requests.get(sequence) is None:
             self.advance_prefix()
 
@@ -113,10 +124,13 @@ class Voter:
         return all(other == digest and self._cell.is_counted(domain) for domain, other in votes.items())
 
     def _keep_early(self, domain: DomainId, sequence: int, digest: bytes) -> None:
+        votes = self._early.get(sequence)
+        if votes is not None and domain in votes:
+            return  # sent again, for want of an answer
         if self._early_count >= EARLY_VOTES_MAX:
             self.early_votes_dropped += 1
             return
-        self._early.setdefault(sequence, []).append((domain, digest))
+        self._early.setdefault(sequence, {})[domain] = digest
         self._early_count += 1
 
     def _count(self, record: RequestRecord) -> None:
@@ -149,11 +163,16 @@ class Voter:
             self._on_finding(Contradiction(domain, record.sequence, "differs"))
         if digest in record.values:
             self._complete(record)
+        else:
+            self.on_value_missing(record)
 
     def record_notice(self, sequence: int, digest: bytes) -> None:
         """A peer has `sequence` stable; its manager is trusted."""
         record = self._requests.get(sequence)
-        if record is not None and record.stable_digest is None:
+        if record is None:
+            if sequence > self._requests.last and len(self._early_notices) < EARLY_VOTES_MAX:
+                self._early_notices[sequence] = digest
+        elif record.stable_digest is None:
             dissenters = [domain for domain, vote in record.votes.items() if vote != digest]
             self._make_stable(record, digest, dissenters)
 

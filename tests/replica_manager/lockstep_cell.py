@@ -4,13 +4,16 @@ Everything is delivered at once and in order; the simulator in `tests/simulation
 """
 
 from collections import deque
+from collections.abc import Callable
 
 from agreement.messages import Change, Entry
 from replica_manager.core_output import CoreOutput
+from replica_manager.core_settings import CoreSettings
 from replica_manager.execution.feed import FeedSettings, PowerAction
 from replica_manager.identifiers import ClientId, DomainId
 from replica_manager.intake.port import Outcome, Submission
-from replica_manager.manager_core import CoreSettings, ManagerCore
+from replica_manager.manager_core import ManagerCore
+from replica_manager.peer_messages import ManagerMessage
 from tests.simulation.fake_domain import FakeDomain
 
 FEED = FeedSettings(
@@ -70,6 +73,9 @@ class LockstepCell:
         self.order: deque[Entry | Change] = deque()
         self.sequence = 0
         self.muted: set[DomainId] = set()
+        """Domains that answer nothing."""
+        self.is_lost: Callable[[int, int, ManagerMessage], bool] = lambda _sender, _receiver, _message: False
+        """Decides about every message between managers."""
         self.events: list[tuple[int, str, dict[str, object]]] = []
         self.power_actions: list[tuple[DomainId, PowerAction]] = []
         self._numbers = [0] * (f + 1)
@@ -130,7 +136,8 @@ class LockstepCell:
         for peer in range(len(self.cores)):
             messages = list(output.broadcasts) + [m for target, m in output.sends if target == peer]
             for message in [core.position, *messages] if peer != server else []:
-                self.cores[peer].on_peer_message(server, message, self.now_ms)
+                if not self.is_lost(server, peer, message):
+                    self.cores[peer].on_peer_message(server, message, self.now_ms)
         self._serve(core, output)
         self.events += [(server, event.kind, event.data) for event in output.events]
         return any((output.proposals, output.broadcasts, output.sends, output.frames, output.power))
