@@ -224,6 +224,11 @@ class Node:
         return self._context.is_member
 
     @property
+    def is_removed(self) -> bool:
+        """Whether a later configuration does not name this incarnation any more."""
+        return self._context.is_removed
+
+    @property
     def configuration(self) -> Configuration:
         """The configuration that the order has reached here."""
         return self._context.configuration

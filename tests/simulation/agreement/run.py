@@ -70,7 +70,12 @@ class Clients:
             server.propose(b"%d" % self._count)
 
 
-def run_seed(seed: int, cluster_type: type[Cluster] = Cluster, options: Options | None = None) -> Report:
+def run_seed(
+    seed: int,
+    cluster_type: type[Cluster] = Cluster,
+    options: Options | None = None,
+    liveness_ms: int = LIVENESS_MS,
+) -> Report:
     """Run one schedule.
 
     Raises:
@@ -87,11 +92,11 @@ def run_seed(seed: int, cluster_type: type[Cluster] = Cluster, options: Options 
     faults.stop()
     clients.stop()
     operator.restarts_all = True
-    recovered_after_ms = _run_liveness_phase(cluster, clients)
+    recovered_after_ms = _run_liveness_phase(cluster, clients, liveness_ms)
     return _report(seed, cluster, recovered_after_ms)
 
 
-def _run_liveness_phase(cluster: Cluster, clients: Clients) -> int:
+def _run_liveness_phase(cluster: Cluster, clients: Clients, liveness_ms: int) -> int:
     began_ms = cluster.now_ms
     cluster.network.heal()
     cluster.network.is_perfect = True
@@ -99,10 +104,10 @@ def _run_liveness_phase(cluster: Cluster, clients: Clients) -> int:
         process.resume()
     for member in sorted(cluster.disks):
         cluster.restart(member)
-    if not cluster.run_until(began_ms + LIVENESS_MS, lambda: _is_complete(cluster)):
+    if not cluster.run_until(began_ms + liveness_ms, lambda: _is_complete(cluster)):
         raise Liveness(f"not whole again: {_describe(cluster)}")
     clients.propose_everywhere()
-    if not cluster.run_until(cluster.now_ms + LIVENESS_MS, lambda: _is_quiet(cluster)):
+    if not cluster.run_until(cluster.now_ms + liveness_ms, lambda: _is_quiet(cluster)):
         raise Liveness(f"entries are missing: {_describe(cluster)}")
     return cluster.now_ms - began_ms
 
