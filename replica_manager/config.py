@@ -80,7 +80,7 @@ class HypervisorSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True)
     acceleration: Literal["auto", "kvm", "tcg"] = "auto"
     isolation: Literal["vm", "none"] = "vm"
     """`none` must be said explicitly for `driver = "subprocess"`."""
-    channel: Literal["virtio", "tcp"] = "virtio"
+    channel: Literal["virtio"] = "virtio"
     cpu_weight_background: Share = 0.25
     """Share of a busy CPU for domains that do not serve yet."""
     image_dir: str = "var/images"
