@@ -219,8 +219,8 @@ async def replay(
     """Execute `recording` in a fresh domain of `source`, with scratch files in `directory`.
 
     Raises:
-        DomainFailed: the domain ends, hangs, or breaks the protocol.
-        HypervisorError, LinkError, ImageError: it cannot be booted.
+        DomainFailed: the domain does not boot, ends, hangs, or breaks the protocol.
+        HypervisorError, ImageError: it cannot be booted.
     """
     async with fresh_domain(directory, source, recording.head) as domain:
         assert domain.hello is not None, "a booted domain has said Hello"

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from exec_wrapper.wire import FromWrapper, ToWrapper, WrapperHello
 from replica_manager.cell_paths import CellPaths
 from replica_manager.config import Config
@@ -19,6 +21,7 @@ from replica_manager.execution.feed import PowerAction
 from replica_manager.execution.local_domains import ConnectLink, DomainLink, LocalDomains
 from replica_manager.execution.wrapper_link import LinkSettings, UnixWrapperLink
 from replica_manager.execution.wrapper_session import WrapperLimits
+from replica_manager.hypervisor.console import last_words
 from replica_manager.hypervisor.hypervisor import DomainSpec
 from replica_manager.hypervisor.selection import open_hypervisor
 from replica_manager.identifiers import DomainId, domain_id
@@ -34,10 +37,6 @@ _HEAD = """# Made by `benchmarks.replay`.
 name = "{name}"
 network = "loopback"
 state_dir = "{directory}/state"
-
-[limits]
-state_part_bytes_max = {head.state_part_bytes_max}
-frame_bytes_max = {head.frame_bytes_max}
 """
 
 
@@ -87,14 +86,16 @@ class FreshDomain:
         """Boot the domain and take its Hello.
 
         Raises:
-            DomainFailed: it has executed something already.
-            HypervisorError, LinkError: it does not boot.
+            DomainFailed: no wrapper answers, or one that has executed something already.
+            HypervisorError: it does not boot.
         """
         self._domains = domains
         started_s = time.monotonic()
-        await domains.start(DomainSpecs(config, SERVER).make(DOMAIN, 0))
+        spec = DomainSpecs(config, SERVER).make(DOMAIN, 0)
+        await domains.start(spec)
         self.boot_s = time.monotonic() - started_s
-        assert self.hello is not None, "a domain that is started has said Hello"
+        if self.hello is None:
+            raise DomainFailed(f"{self._end}; its console ends with: {last_words(spec.console_path)}")
         if self.hello.cursor != 1:
             raise DomainFailed(f"the domain is not fresh: its cursor is {self.hello.cursor}")
 
@@ -146,7 +147,7 @@ async def fresh_domain(directory: Path, source: DomainSource, head: RecordingHea
 
     Raises:
         ConfigError, ImageError: there is no such image.
-        HypervisorError, LinkError: it does not boot.
+        DomainFailed, HypervisorError: it does not boot.
     """
     config = _configuration(directory, source, head)
     paths = CellPaths.of(config)
@@ -170,8 +171,13 @@ def _configuration(directory: Path, source: DomainSource, head: RecordingHead) -
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "replay.toml"
     name = f"replay-{os.getpid()}"
-    file.write_text(_HEAD.format(name=name, directory=directory.resolve(), head=head) + "\n" + source.sections())
-    return load(file)
+    file.write_text(_HEAD.format(name=name, directory=directory.resolve()) + "\n" + source.sections())
+    config = load(file)
+    # Only these two of the recorded cell's limits are known, and only they matter to one domain.
+    limits = msgspec.structs.replace(
+        config.limits, state_part_bytes_max=head.state_part_bytes_max, frame_bytes_max=head.frame_bytes_max
+    )
+    return msgspec.structs.replace(config, limits=limits)
 
 
 def _connector(config: Config) -> ConnectLink:
