@@ -107,11 +107,13 @@ class ManagerCore:
 
     def submit(self, sink: ReplySink, submission: Submission, now_us: int, random: bytes) -> None:
         """Order a request; `now_us` is the wall clock, `random` 16 random bytes."""
+        if self.admission.maybe_join(sink, submission):
+            return
         outcome = Outcome.UNAVAILABLE if self._is_full() else self.admission.judge(submission)
         if outcome is not Outcome.ANSWERED:
             self.admission.refuse(self._output, sink, submission, outcome)
             return
-        self._output.proposals.append(self.admission.admit(sink, submission, now_us, random))
+        self._output.proposals.append(self.admission.admit(self._output, sink, submission, now_us, random))
 
     def on_proposal_refused(self, payload: bytes) -> None:
         """Agreement's queue was full: the entry was surely not ordered.  The manager's own entries are tried again."""
@@ -159,10 +161,11 @@ class ManagerCore:
                 assert isinstance(agreed, Entry)
                 if agreed.server == self.settings.server:
                     self.admission.on_issued(self._output, client, token)
-            case RequestRepeated():
-                self.admission.on_repeated(self._output, effect, self.requests.get(effect.first_sequence))
-            case RequestRefused(client=client, number=number, outcome=outcome):
-                self.admission.on_decided(self._output, client, number, outcome)
+            case RequestRepeated() | RequestRefused():
+                assert isinstance(agreed, Entry)
+                # Entries of other servers decide nothing here: the number may have come with another payload.
+                if agreed.server == self.settings.server:
+                    self._on_not_executed(effect)
             case RoleChanged():
                 self._on_role_changed(effect)
             case MembershipChanged():
@@ -179,6 +182,12 @@ class ManagerCore:
                 self._on_state_wanted(sequence, kind, token)
             case StateRefused() | StateCompared():
                 self._output.points.append(effect)
+
+    def _on_not_executed(self, effect: RequestRepeated | RequestRefused) -> None:
+        if isinstance(effect, RequestRepeated):
+            self.admission.on_repeated(self._output, effect, self.requests.get(effect.first_sequence))
+        else:
+            self.admission.on_decided(self._output, effect.client, effect.number, effect.outcome)
 
     def _on_role_changed(self, effect: RoleChanged) -> None:
         self._event("role_changed", domain=effect.domain, role=effect.role.value, reason=effect.reason)
@@ -308,7 +317,7 @@ class ManagerCore:
     def _on_complete(self, record: RequestRecord) -> None:
         assert record.stable_digest is not None
         reply = record.values[record.stable_digest][0]
-        self.admission.on_stable(self._output, record.client, record.number, record.sequence, reply)
+        self.admission.on_stable(self._output, record, reply)
         self.values.push(record, self._output)
 
     def _on_finding(self, finding: Contradiction | Verdict) -> None:

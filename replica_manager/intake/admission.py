@@ -50,14 +50,33 @@ class Admission:
             return Outcome.UNKNOWN_CLIENT
         if not 0 < submission.number <= NUMBER_MAX:
             return Outcome.SUPERSEDED
+        waiting = self._waiting.get(submission.client)
+        if waiting is not None and submission.number <= waiting.number:
+            # A later number is under way, or another payload under this one: the order would refuse it too.
+            return Outcome.SUPERSEDED
         return Outcome.ANSWERED
 
-    def admit(self, sink: ReplySink, submission: Submission, now_us: int, random: bytes) -> bytes:
-        """Return the entry that orders the submission; the reply will go to `sink`."""
-        replaced = self._waiting.get(submission.client)
-        byte_count = len(submission.payload)
-        self.waiting_bytes += byte_count - (0 if replaced is None else replaced.byte_count)
-        self._waiting[submission.client] = Waiting(sink, submission.number, byte_count)
+    def maybe_join(self, sink: ReplySink, submission: Submission) -> bool:
+        """Have the reply of the very same request, if it is under way here, go to `sink` instead; nothing is ordered.
+
+        Even if the cell is full: the first one may be executed, so the second must not be told that it was not.
+        """
+        waiting = self._waiting.get(submission.client)
+        if waiting is None or (waiting.number, waiting.payload) != (submission.number, submission.payload):
+            return False
+        self._waiting[submission.client] = waiting._replace(sink=sink)
+        return True
+
+    def admit(self, output: CoreOutput, sink: ReplySink, submission: Submission, now_us: int, random: bytes) -> bytes:
+        """Return the entry that orders the submission; the reply will go to `sink`.
+
+        One request is open per client: whoever waits for an earlier number of it hears that a later one came.
+        """
+        former = self._waiting.get(submission.client)
+        if former is not None:
+            self.on_decided(output, submission.client, former.number, Outcome.SUPERSEDED)
+        self.waiting_bytes += len(submission.payload)
+        self._waiting[submission.client] = Waiting(sink, submission.number, submission.payload)
         return encode_entry(Request(submission.client, submission.number, now_us, random, submission.payload))
 
     def refuse(self, output: CoreOutput, sink: ReplySink, submission: Submission, outcome: Outcome) -> None:
@@ -88,10 +107,12 @@ class Admission:
         if opening is not None:
             output.openings.append(ClientOpening(opening[0], opening[1], client))
 
-    def on_stable(self, output: CoreOutput, client: ClientId, number: int, sequence: int, reply: bytes) -> None:
-        """A request is stable and its reply is here."""
-        self.replies.keep(client, sequence, reply)
-        self.on_decided(output, client, number, Outcome.ANSWERED, reply)
+    def on_stable(self, output: CoreOutput, record: RequestRecord, reply: bytes) -> None:
+        """A request is stable and its reply is here; whichever server it came in at, it may have come in here too."""
+        self.replies.keep(record.client, record.sequence, reply)
+        waiting = self._waiting.get(record.client)
+        if waiting is not None and waiting.payload == record.payload:
+            self.on_decided(output, record.client, record.number, Outcome.ANSWERED, reply)
 
     def on_decided(
         self, output: CoreOutput, client: ClientId, number: int, outcome: Outcome, reply: bytes = b""
@@ -100,13 +121,15 @@ class Admission:
         waiting = self._waiting.get(client)
         if waiting is not None and waiting.number == number:
             del self._waiting[client]
-            self.waiting_bytes -= waiting.byte_count
+            self.waiting_bytes -= len(waiting.payload)
             self.answered += 1
             output.replies.append(ClientReply(waiting.sink, client, number, outcome, reply))
 
     def on_repeated(self, output: CoreOutput, effect: RequestRepeated, first: RequestRecord | None) -> None:
-        """A repetition was delivered: answer it from the cache, or when the first one becomes stable."""
+        """A repetition of this server was delivered: answer it now, or when the first one becomes stable."""
         reply = self.replies.find(effect.client, effect.first_sequence)
+        if reply is None and first is not None and first.stable_digest in first.values:
+            reply = first.values[first.stable_digest][0]
         if reply is not None:
             self.on_decided(output, effect.client, effect.number, Outcome.ANSWERED, reply)
         elif first is None or first.is_complete:

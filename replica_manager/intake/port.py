@@ -9,7 +9,8 @@ from replica_manager.identifiers import ClientId
 class Outcome(enum.IntEnum):
     """What became of a request.
 
-    `UNKNOWN_CLIENT`, `UNAVAILABLE`, `SKIPPED` and `TOO_LARGE` mean that it was surely not executed.
+    `UNKNOWN_CLIENT`, `UNAVAILABLE`, `SKIPPED` and `TOO_LARGE` mean that this submission was surely not executed; the
+    same number may have been executed for an earlier submission of it, which sending it again will tell.
     """
 
     ANSWERED = 0
@@ -57,7 +58,10 @@ class IntakePort(Protocol):
         ...
 
     def submit(self, sink: ReplySink, submission: Submission) -> None:
-        """Order and answer a request; `sink.replied(…)` follows exactly once unless `forget(sink)` comes first."""
+        """Order and answer a request; `sink.replied(…)` follows exactly once unless `forget(sink)` comes first.
+
+        Of several submissions of one request that are under way together only the newest one's sink is answered.
+        """
         ...
 
     def forget(self, sink: ReplySink) -> None:

@@ -18,8 +18,8 @@ class Waiting(NamedTuple):
 
     sink: ReplySink
     number: int
-    byte_count: int
-    """Of the request."""
+    payload: bytes
+    """A reply to another payload under this number is not for this connection."""
 
 
 class ReplyCache:
