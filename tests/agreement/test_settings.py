@@ -1,5 +1,7 @@
 """Times and limits that would not work together are refused when they are made."""
 
+from typing import Any
+
 import pytest
 
 from agreement.settings import AgreementSettings
@@ -26,7 +28,7 @@ def test_the_defaults_fit_together() -> None:
         ({"slots_in_flight_max": 0}, "slots_in_flight_max"),
     ],
 )
-def test_a_value_just_outside_its_bound_is_refused_by_name(values: dict[str, int], named: str) -> None:
+def test_a_value_just_outside_its_bound_is_refused_by_name(values: dict[str, Any], named: str) -> None:
     """The sentence of the error names the value that is wrong."""
     with pytest.raises(ValueError, match=named):
         AgreementSettings(**values)
@@ -44,7 +46,7 @@ def test_a_value_just_outside_its_bound_is_refused_by_name(values: dict[str, int
         {"slots_in_flight_max": 1},
     ],
 )
-def test_a_value_on_its_bound_is_taken(values: dict[str, int]) -> None:
+def test_a_value_on_its_bound_is_taken(values: dict[str, Any]) -> None:
     """The bounds themselves are allowed."""
     settings = AgreementSettings(**values)
     assert all(getattr(settings, name) == value for name, value in values.items())
