@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON_BIN := .venv/bin
 
-.PHONY: help setup demo test check format sim fuzz bench-null clean
+.PHONY: help setup demo test check format sim fuzz bench-null replay clean
 
 help:  ## Say what the commands do
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ fuzz: setup  ## 1,000,000 mutations per parser and 10,000 over each live port
 
 bench-null: setup  ## Cost of replication alone; report in var/bench/null
 	$(PYTHON_BIN)/spare bench null
+
+replay: setup  ## Record 5,000 requests live from virtual machines, execute them again in a fresh one; report in var/replay
+	$(PYTHON_BIN)/python -m benchmarks.machine_replay
 
 clean:  ## Remove what was built; running cells stay
 	rm -rf var .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
