@@ -26,10 +26,8 @@ from replica_manager.cell.effects import (
     StateWanted,
 )
 from replica_manager.cell.entries import (
-    DIGEST_INTERVAL,
     Offer,
     PointClosed,
-    Progress,
     RecoveryPoint,
     Stopped,
     encode_entry,
@@ -53,12 +51,12 @@ from replica_manager.peer_messages import (
     Votes,
 )
 from replica_manager.recovery.state_digests import CheckpointBoard
+from replica_manager.updates.retention import Retention
 from replica_manager.updates.update_buffer import UpdateBuffer
 from replica_manager.voting.catch_up import CatchUp
 from replica_manager.voting.value_exchange import ValueExchange
 from replica_manager.voting.voter import Contradiction, Verdict, Voter
 
-DIGESTS_KEPT = 64
 FINDINGS_KEPT = 10_000
 """Contradictions and open votes that an operator can ask for; older ones are in the event log alone."""
 
@@ -84,14 +82,12 @@ class ManagerCore:
             if record.server == settings.server
         }
         self.answers = DomainAnswers(self.feeds, self.requests, self.voter, self.board)
+        self.retention = Retention(self.cell, self.requests, self.buffer, self.feeds)
         self.values = ValueExchange(settings.server, self.cell, self.requests, self.feeds, patience_ms)
         self.voter.on_value_missing = lambda record: self.values.maybe_ask(record, self._output)
         self.findings: dict[tuple[str, int], Contradiction | Verdict] = {}
         self._output = CoreOutput()
-        self._digests: dict[int, bytes] = {}
         self._needs_pump = False
-        self._last_progress: tuple[int, int, int] = (0, 0, 0)
-        self._last_request = 0
         self._deferred: list[bytes] = []
         self._progress_at_ms = now_ms + settings.progress_ms
         self._sync_at_ms = now_ms + settings.sync_ms
@@ -139,19 +135,13 @@ class ManagerCore:
         record = None
         if isinstance(first, RequestAccepted):
             record = RequestRecord(sequence, first.client, first.number, first.timestamp_us, first.seed, first.payload)
-            self._last_request = sequence
         self.requests.append(sequence, record)
         if record is None:
             for effect in effects:
                 self._on_effect(sequence, effect, agreed)
         self._needs_pump = True
         self.voter.on_delivered(sequence)
-        if sequence % DIGEST_INTERVAL == 0:
-            self._keep_digest(sequence)
-
-    def _keep_digest(self, sequence: int) -> None:
-        self._digests[sequence] = self.cell.chain
-        self._digests.pop(sequence - DIGESTS_KEPT * DIGEST_INTERVAL, None)
+        self.retention.on_delivered(sequence, is_request=record is not None)
 
     def _on_effect(self, sequence: int, effect: Effect, agreed: Entry | Change) -> None:
         match effect:
@@ -177,7 +167,7 @@ class ManagerCore:
                 self._event("round_opened", round=round_number, count=count, sequence=sequence)
                 self._offer(round_number)
             case ProgressMade():
-                self._on_progress(effect)
+                self.retention.on_progress(effect)
             case StateWanted(kind=kind, token=token):
                 self._on_state_wanted(sequence, kind, token)
             case StateRefused() | StateCompared():
@@ -207,20 +197,6 @@ class ManagerCore:
             if feed.role is Role.PASSIVE and feed.power is not Power.GONE:
                 offer = Offer(feed.domain, round_number, self.cell.sequence)
                 self._output.proposals.append(encode_entry(offer))
-
-    def _on_progress(self, effect: ProgressMade) -> None:
-        own = self._digests.get(effect.digest_position)
-        assert own is None or own == effect.digest, (
-            f"cell state at {effect.digest_position} differs between this server and server {effect.server}"
-        )
-        needed = min((feed.needed_from(self.buffer) for feed in self._present_feeds()), default=self.buffer.prefix + 1)
-        stable_all = min(effect.stable_all, self.buffer.prefix)
-        self.requests.forget_values_through(stable_all)
-        self.requests.drop_through(min(stable_all, needed - 1))
-        self.buffer.drop_below(needed)
-
-    def _present_feeds(self) -> list[Feed]:
-        return [feed for feed in self.feeds.values() if feed.power is not Power.GONE]
 
     def _on_state_wanted(self, point: int, kind: str, token: int) -> None:
         expected = self.cell.domains_in(Role.ACTIVE) + self.cell.domains_in(Role.PASSIVE)
@@ -343,25 +319,21 @@ class ManagerCore:
                 feed.request_sync()
         if now_ms >= self._progress_at_ms:
             self._progress_at_ms = now_ms + self.settings.progress_ms
-            self._report_progress()
+            report = self.retention.report()
+            if report is not None:
+                self._output.proposals.append(encode_entry(report))
             self._output.broadcasts.extend(self.answers.state_reports(self.cell.open_point))
         self.catch_up.on_timer(now_ms, self.requests, self.buffer, self.feeds, self._output)
         self.values.on_timer(now_ms, self.voter, self._output)
+        self._maybe_give_up_laggard()
         self._needs_pump = True
 
-    def _report_progress(self) -> None:
-        present = self._present_feeds()
-        durable = min((feed.durable_through(self.buffer) for feed in present), default=self.buffer.prefix)
-        position = max(self._digests, default=0)
-        progress = (self.buffer.prefix, min(durable, self.buffer.prefix), position)
-        # A report is an entry itself and extends the prefix: count requests only, or an idle cell would never rest.
-        useful = (min(progress[0], self._last_request), min(progress[1], self._last_request), position)
-        if useful == self._last_progress:
-            return
-        self._last_progress = useful
-        digest = self._digests.get(position, b"")
-        entry = Progress(self.cell.sequence, progress[0], progress[1], position, digest)
-        self._output.proposals.append(encode_entry(entry))
+    def _maybe_give_up_laggard(self) -> None:
+        updates = self.buffer.entry_count
+        domain = self.retention.laggard(self.settings.buffer_entries_max, self.settings.buffer_bytes_max)
+        if domain is not None:
+            self._event("limit_reached", limit="buffer", detail=f"{domain} holds up {updates} updates")
+            self.on_domain_gone(domain, f"it takes no updates: {updates} wait for it")
 
     # -- output ------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,8 @@ from exec_wrapper.wire import StatePart
 from replica_manager.identifiers import DomainId
 
 _PART_HEAD = Struct(">QIB")
-PARTS_MAX = 1_000_000
+PARTS_MAX = 400_000
+"""Parts of one state: their digests must fit into one message between servers (16 MiB)."""
 POINTS_KEPT = 16
 """Checkpoints whose digests are kept for the operator."""
 

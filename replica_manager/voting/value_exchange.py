@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.roles import Role
-from replica_manager.core_output import CoreOutput
+from replica_manager.core_output import CoreOutput, NamedEvent
 from replica_manager.execution.feed import Feed
 from replica_manager.execution.request_log import RequestLog, RequestRecord
 from replica_manager.identifiers import DomainId, server_of
@@ -22,6 +22,8 @@ from replica_manager.voting.voter import Voter
 
 MISSING_MAX = 256
 """Values that are asked for at a time, the oldest numbers first."""
+VALUE_BYTES_MAX = 16 * 1024 * 1024 - 1024
+"""Reply and update of one request, so that they fit into a frame between servers."""
 
 
 @dataclass(slots=True)
@@ -70,8 +72,8 @@ class ValueExchange:
         receivers = self._without_domain - {self._server}
         if not receivers or record.stable_digest is None or self._server != min(self._voters(record), default=None):
             return
-        reply, update = record.values[record.stable_digest]
-        output.sends += [(receiver, Result(record.sequence, reply, update)) for receiver in sorted(receivers)]
+        for receiver in sorted(receivers):
+            _send(receiver, record.sequence, record.values[record.stable_digest], output)
 
     def _voters(self, record: RequestRecord) -> set[int]:
         """Live servers whose domain has voted for the stable digest: they have the value."""
@@ -84,7 +86,7 @@ class ValueExchange:
         record = self._requests.get(asked.sequence)
         value = None if record is None else record.values.get(asked.digest)
         if value is not None:
-            output.sends.append((server, Result(asked.sequence, *value)))
+            _send(server, asked.sequence, value, output)
 
     # -- receiving ---------------------------------------------------------------------------------------------
 
@@ -144,3 +146,12 @@ class ValueExchange:
         missing.asked_ms = self._now_ms
         missing.attempts += 1
         output.sends.append((receiver, FetchResult(record.sequence, record.stable_digest)))
+
+
+def _send(receiver: int, sequence: int, value: tuple[bytes, bytes], output: CoreOutput) -> None:
+    size = len(value[0]) + len(value[1])
+    if size > VALUE_BYTES_MAX:
+        detail = f"the value of {sequence} has {size} bytes, between servers at most {VALUE_BYTES_MAX}"
+        output.events.append(NamedEvent("limit_reached", {"limit": "value_bytes", "detail": detail}))
+        return
+    output.sends.append((receiver, Result(sequence, *value)))

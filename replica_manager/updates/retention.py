@@ -1,0 +1,92 @@
+"""How far this server is, and what may therefore be dropped here and everywhere.
+
+Source: design "What may be dropped, and catching up" (`L12` of its list of traps).
+"""
+
+from collections.abc import Mapping
+
+from replica_manager.cell.cell_state import CellState
+from replica_manager.cell.effects import ProgressMade
+from replica_manager.cell.entries import DIGEST_INTERVAL, Progress
+from replica_manager.execution.feed import Feed, Power
+from replica_manager.execution.request_log import RequestLog
+from replica_manager.identifiers import DomainId
+from replica_manager.updates.update_buffer import UpdateBuffer
+
+DIGESTS_KEPT = 64
+"""Digests of the cell state that reports of slower servers are compared with."""
+OVERRUN_FACTOR = 2
+"""At its bound the buffer makes intake refuse requests, here; other servers' intakes go on until theirs are full.
+At this multiple the domain that holds everything up is given up: one faulty sleeper must not fill the memory."""
+
+
+class Retention:
+    """Reports progress, compares it, and drops what nobody needs."""
+
+    def __init__(
+        self, cell: CellState, requests: RequestLog, buffer: UpdateBuffer, feeds: Mapping[DomainId, Feed]
+    ) -> None:
+        """Keep watch over these; nothing is reported yet."""
+        self._cell = cell
+        self._requests = requests
+        self._buffer = buffer
+        self._feeds = feeds
+        self._digests: dict[int, bytes] = {}
+        self._last_request = 0
+        self._reported: tuple[int, int, int] = (0, 0, 0)
+
+    def _present(self) -> list[Feed]:
+        return [feed for feed in self._feeds.values() if feed.power is not Power.GONE]
+
+    def on_delivered(self, sequence: int, *, is_request: bool) -> None:
+        """An entry was applied."""
+        if is_request:
+            self._last_request = sequence
+        if sequence % DIGEST_INTERVAL == 0:
+            self._digests[sequence] = self._cell.chain
+            self._digests.pop(sequence - DIGESTS_KEPT * DIGEST_INTERVAL, None)
+
+    def report(self) -> Progress | None:
+        """Return what to tell the cell; None: nothing worth an entry."""
+        prefix = self._buffer.prefix
+        durable = min((feed.durable_through(self._buffer) for feed in self._present()), default=prefix)
+        position = max(self._digests, default=0)
+        # A report is an entry itself and extends the prefix: count requests only, or an idle cell would never rest.
+        useful = (min(prefix, self._last_request), min(durable, prefix, self._last_request), position)
+        if useful == self._reported:
+            return None
+        self._reported = useful
+        return Progress(self._cell.sequence, prefix, min(durable, prefix), position, self._digests.get(position, b""))
+
+    def on_progress(self, progress: ProgressMade) -> None:
+        """A server's report was delivered: its cell state must be ours, and old numbers may go.
+
+        A difference is a broken invariant and ends the process, before a domain is told anything that the others' are
+        not: a crash is inside the fault model, a wrong vote is not.
+        """
+        own = self._digests.get(progress.digest_position)
+        assert own is None or own == progress.digest, (
+            f"cell state at {progress.digest_position} differs between this server and server {progress.server}"
+        )
+        stable_all = min(progress.stable_all, self._buffer.prefix)
+        self._requests.forget_values_through(stable_all)
+        self._requests.drop_through(min(stable_all, self._needed_from() - 1))
+        self.drop_updates()
+
+    def drop_updates(self) -> None:
+        """Forget updates that every domain here was handed; all of them if there is no domain."""
+        self._buffer.drop_below(self._needed_from())
+
+    def _needed_from(self) -> int:
+        buffer = self._buffer
+        return min((feed.needed_from(buffer) for feed in self._present()), default=buffer.prefix + 1)
+
+    def laggard(self, entries_max: int, bytes_max: int) -> DomainId | None:
+        """Return the domain that makes the buffer exceed its bounds far, if there is one."""
+        buffer, factor = self._buffer, OVERRUN_FACTOR
+        if buffer.entry_count <= factor * entries_max and buffer.byte_count <= factor * bytes_max:
+            return None
+        self.drop_updates()  # what was confirmed since the last report may suffice
+        if buffer.entry_count <= factor * entries_max and buffer.byte_count <= factor * bytes_max:
+            return None
+        return min(self._present(), key=lambda feed: feed.needed_from(buffer)).domain
