@@ -112,14 +112,19 @@ class ManagerCore:
         self._output.proposals.append(self.admission.admit(self._output, sink, submission, now_us, random))
 
     def on_proposal_refused(self, payload: bytes) -> None:
-        """Agreement's queue was full: the entry was surely not ordered.  The manager's own entries are tried again."""
+        """Agreement's queue was full: the entry was surely not ordered.
+
+        The manager's own entries are tried again, and before them no request of a client is taken: otherwise an
+        overload would keep out the very entries that end it.
+        """
         if not self.admission.withdraw(self._output, payload):
             self._deferred.append(payload)
 
     def _is_full(self) -> bool:
         open_count = self.requests.last - self.buffer.prefix + self.admission.waiting_count
         return (
-            open_count >= 2 * self.settings.open_requests_max
+            bool(self._deferred)
+            or open_count >= 2 * self.settings.open_requests_max
             or self.requests.last - self.buffer.prefix >= self.settings.open_requests_max
             or self.admission.waiting_bytes >= self.settings.waiting_bytes_max
             or self.buffer.entry_count >= self.settings.buffer_entries_max
@@ -140,6 +145,7 @@ class ManagerCore:
             for effect in effects:
                 self._on_effect(sequence, effect, agreed)
         self._needs_pump = True
+        self._retry_deferred()
         self.voter.on_delivered(sequence)
         self.retention.on_delivered(sequence, is_request=record is not None)
 
@@ -219,6 +225,8 @@ class ManagerCore:
 
     def on_domain_linked(self, domain: DomainId, hello: WrapperHello) -> None:
         """A local domain's wrapper said Hello."""
+        if self.feeds[domain].power is Power.GONE:
+            return  # its end was noticed first
         try:
             self.feeds[domain].on_linked(hello.cursor, self.cell.sequence)
         except FeedMisuse as misuse:
@@ -311,8 +319,7 @@ class ManagerCore:
 
     def on_timer(self, now_ms: int) -> None:
         """A tick; every 20 to 100 ms."""
-        self._output.proposals.extend(self._deferred)
-        self._deferred.clear()
+        self._retry_deferred()
         if now_ms >= self._sync_at_ms:
             self._sync_at_ms = now_ms + self.settings.sync_ms
             for feed in self.feeds.values():
@@ -327,6 +334,11 @@ class ManagerCore:
         self.values.on_timer(now_ms, self.voter, self._output)
         self._maybe_give_up_laggard()
         self._needs_pump = True
+
+    def _retry_deferred(self) -> None:
+        if self._deferred:
+            self._output.proposals.extend(self._deferred)
+            self._deferred.clear()
 
     def _maybe_give_up_laggard(self) -> None:
         updates = self.buffer.entry_count

@@ -15,12 +15,15 @@ from dataclasses import dataclass
 
 from exec_wrapper.wire import ApplyUpdates, Execute, Sync, TakeState, ToWrapper
 from replica_manager.cell.roles import Role
-from replica_manager.execution.request_log import RequestLog
+from replica_manager.execution.request_log import RequestLog, RequestRecord
 from replica_manager.identifiers import DomainId
 from replica_manager.updates.update_buffer import UpdateBuffer
 
 EXECUTES_IN_FLIGHT_MAX = 256
 """Requests handed to a domain and not answered: enough to hide a round trip, few enough to bound its queue."""
+EXECUTE_BYTES_IN_FLIGHT_MAX = 8 * 1024 * 1024
+"""Their bytes, unless a single one is larger: clients with large requests must not fill the queue to a domain, which
+would be taken for a domain that does not read."""
 
 
 class Power(enum.Enum):
@@ -89,12 +92,15 @@ class Feed:
         self.state_point = 0
         """Position whose state is streaming; 0: none."""
         self.executing: deque[int] = deque()
+        """Handed and not answered, ascending."""
+        self._executing_bytes: deque[int] = deque()
+        self._bytes_in_flight = 0
         self.applying_up_to = 0
         """Last number of the batch that is being applied; 0: none."""
         self.applying_count = 0
         self._applying_from = 0
         self._settings = settings
-        self._refresh_updates = first_refresh_updates
+        self._refresh_updates = self._first_refresh_updates = first_refresh_updates
         self._is_syncing = False
         self._has_unsynced = False
 
@@ -125,6 +131,8 @@ class Feed:
         self.is_linked = False
         self.power = Power.GONE
         self.executing.clear()
+        self._executing_bytes.clear()
+        self._bytes_in_flight = 0
 
     def on_executed(self, sequence: int, *, has_update: bool) -> None:
         """The domain executed `sequence`.
@@ -135,6 +143,7 @@ class Feed:
         if not self.executing or self.executing[0] != sequence:
             raise FeedMisuse(f"answered {sequence}, asked {self.executing[0] if self.executing else 'nothing'}")
         self.executing.popleft()
+        self._bytes_in_flight -= self._executing_bytes.popleft()
         self._note_confirmed()
         if has_update:
             self._has_unsynced = True
@@ -257,15 +266,22 @@ class Feed:
             return self._apply(buffer, out)
         if self.cursor > requests.last or len(self.executing) >= EXECUTES_IN_FLIGHT_MAX:
             return False
-        sequence = self.cursor
-        record = requests.get(sequence)
-        self.cursor = sequence + 1
-        if record is not None:
-            out.append(Execute(self.previous, sequence, record.timestamp_us, record.seed, record.payload))
-            self.previous = sequence
-            self.executing.append(sequence)
-        else:
+        record = requests.get(self.cursor)
+        if record is None:
+            self.cursor += 1
             self._note_confirmed()
+            return True
+        return self._execute(record, out)
+
+    def _execute(self, record: RequestRecord, out: list[ToWrapper]) -> bool:
+        if self.executing and self._bytes_in_flight + record.payload_bytes > EXECUTE_BYTES_IN_FLIGHT_MAX:
+            return False
+        out.append(Execute(self.previous, record.sequence, record.timestamp_us, record.seed, record.payload))
+        self.previous = record.sequence
+        self.cursor = record.sequence + 1
+        self.executing.append(record.sequence)
+        self._executing_bytes.append(record.payload_bytes)
+        self._bytes_in_flight += record.payload_bytes
         return True
 
     def _step_passive(self, buffer: UpdateBuffer, out: list[ToWrapper]) -> bool:
@@ -274,7 +290,9 @@ class Feed:
         if self._maybe_take_state(out):
             return True
         if self.is_refresh_due(buffer) and self.cursor <= buffer.prefix:
-            self._refresh_updates = self._settings.refresh_updates_max
+            # A point wakes the sleepers of all servers at once: afterwards they go on staggered again.
+            following = self._first_refresh_updates if self.points else self._settings.refresh_updates_max
+            self._refresh_updates = following
             return self._apply(buffer, out)
         if self.is_sync_due and self.confirmed == self.cursor - 1:
             self._maybe_sync(out)

@@ -175,6 +175,9 @@ class Voter:
         elif record.stable_digest is None:
             dissenters = [domain for domain, vote in record.votes.items() if vote != digest]
             self._make_stable(record, digest, dissenters)
+        elif record.stable_digest != digest:
+            # Two servers believed different domains: more than f faults.  Nothing can be taken back, but be said.
+            self._on_finding(Verdict(sequence, "exceeded"))
 
     def recount(self) -> None:
         """`f'`, `T`, roles or counted domains changed: judge every open number again."""

@@ -6,10 +6,13 @@ from agreement.messages import Entry, ServerLeft
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.effects import ClientIssued, RequestAccepted
 from replica_manager.cell.entries import OpenClient, Request, encode_entry
-from replica_manager.execution.feed import PowerAction
+from replica_manager.execution.feed import Power, PowerAction
 from replica_manager.identifiers import ClientId, DomainId
-from replica_manager.intake.port import Outcome
-from tests.replica_manager.lockstep_cell import LockstepCell, RecordingSink
+from replica_manager.intake.port import Outcome, Submission
+from replica_manager.manager_core import ManagerCore
+from replica_manager.peer_messages import StableNotice
+from tests.replica_manager.lockstep_cell import LockstepCell, RecordingSink, core_settings
+from tests.simulation.fake_domain import FakeDomain
 
 
 @pytest.fixture
@@ -79,6 +82,56 @@ def test_a_checkpoint_after_a_command_leaves_no_gap_in_an_open_feed(sink: Record
     cell.settle()
     cell.submit(0, sink, other, 1, b"set b 2")
     assert cell.domains[DomainId("s0.g1")].executed == [2, 5]
+
+
+def test_refreshes_are_staggered_again_after_a_checkpoint(sink: RecordingSink) -> None:
+    """M8: a point wakes all sleepers at once; from there they would be stale and busy together for ever."""
+    cell = LockstepCell(1)
+    client = run_requests(cell, sink, 33)
+    cell.cores[1].order_checkpoint(7)
+    cell.settle()
+    before = [len(cell.domains[DomainId(f"s{server}.g2")].applied) for server in (0, 1)]
+    for number in range(34, 41):
+        cell.submit(0, sink, ClientId(client), number, b"append a x")
+    after = [len(cell.domains[DomainId(f"s{server}.g2")].applied) for server in (0, 1)]
+    assert before == [33, 33]
+    assert after == [38, 33]
+
+
+def test_a_domain_that_ended_before_its_hello_was_heard_stays_gone() -> None:
+    """Its feed would hold updates for ever."""
+    core = ManagerCore(core_settings(0, 1), 0)
+    core.on_domain_gone(DomainId("s0.g2"), "its channel ended")
+    core.on_domain_linked(DomainId("s0.g2"), FakeDomain("s0.g2").hello())
+    assert [event.kind for event in core.take_output().events] == ["domain_gone"]
+    assert core.feeds[DomainId("s0.g2")].power is Power.GONE
+
+
+def test_entries_of_the_manager_go_before_requests_of_clients_when_agreement_was_full(sink: RecordingSink) -> None:
+    """The entry that replaces a dead domain must not wait for an overload to end: it may be what ends it."""
+    core = ManagerCore(core_settings(0, 1), 0)
+    core.on_domain_gone(DomainId("s0.g1"), "killed")
+    (stopped,) = core.take_output().proposals
+    core.on_proposal_refused(stopped)
+    core.submit(sink, Submission(ClientId(bytes(24)), 1, b"get a"), 1, bytes(16))
+    output = core.take_output()
+    assert output.proposals == []
+    assert [reply.outcome for reply in output.replies] == [Outcome.UNAVAILABLE]
+    core.deliver(1, Entry(1, 1, 1, encode_entry(OpenClient(bytes(16), 1))))
+    core.submit(sink, Submission(ClientId(bytes(24)), 1, b"get a"), 1, bytes(16))
+    assert core.take_output().proposals[0] == stopped
+
+
+def test_two_servers_that_believed_different_domains_are_an_alarm() -> None:
+    """Honesty: more than f faults; what was answered cannot be taken back, but it is said."""
+    cell = LockstepCell(1)
+    sink = RecordingSink()
+    client = cell.open_client(0, sink)
+    cell.submit(0, sink, client, 1, b"set a 1")
+    sequence = cell.cores[0].requests.last
+    cell.cores[0].on_peer_message(1, StableNotice([sequence], b"d" * 32), 0)
+    cell.settle()
+    assert (0, "vote_exceeded") in [(server, kind) for server, kind, _ in cell.events]
 
 
 def test_a_repeated_request_is_answered_from_the_table_and_not_executed(sink: RecordingSink) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from exec_wrapper.wire import ApplyUpdates, Execute, Sync, ToWrapper
 from replica_manager.cell.roles import Role
-from replica_manager.execution.feed import Feed, FeedMisuse, FeedSettings, Power
+from replica_manager.execution.feed import EXECUTE_BYTES_IN_FLIGHT_MAX, Feed, FeedMisuse, FeedSettings, Power
 from replica_manager.execution.request_log import RequestLog, RequestRecord
 from replica_manager.identifiers import ClientId, DomainId
 from replica_manager.updates.update_buffer import UpdateBuffer
@@ -28,9 +28,9 @@ class Bench:
         self.buffer = UpdateBuffer()
         self.feed.on_linked(1, 0)
 
-    def order(self, *, is_request: bool = True) -> int:
+    def order(self, *, is_request: bool = True, payload: bytes = b"p") -> int:
         sequence = self.requests.last + 1
-        record = RequestRecord(sequence, ClientId(bytes(24)), 1, 1, bytes(32), b"p") if is_request else None
+        record = RequestRecord(sequence, ClientId(bytes(24)), 1, 1, bytes(32), payload) if is_request else None
         self.requests.append(sequence, record)
         return sequence
 
@@ -98,3 +98,28 @@ def test_a_command_behind_an_unanswered_request_confirms_nothing() -> None:
     bench.feed.on_executed(1, has_update=True)
     assert bench.feed.confirmed == 2
     assert bench.feed.power is Power.RUNNING
+
+
+def test_large_requests_do_not_fill_the_queue_to_a_domain() -> None:
+    """A link that holds too much ends, as one whose domain does not read: clients must not be able to bring that
+    about for all domains at once."""
+    bench = Bench(Role.ACTIVE)
+    size = EXECUTE_BYTES_IN_FLIGHT_MAX * 2 // 5
+    for _ in range(5):
+        bench.order(payload=b"x" * size)
+    assert len(bench.pump()) == 2
+    assert bench.pump() == []
+    bench.feed.on_executed(1, has_update=False)
+    (frame,) = bench.pump()
+    assert isinstance(frame, Execute)
+    assert frame.sequence == 3
+
+
+def test_one_request_above_the_bound_is_handed_alone() -> None:
+    """Else it would never be."""
+    bench = Bench(Role.ACTIVE)
+    bench.order()
+    bench.order(payload=b"x" * (EXECUTE_BYTES_IN_FLIGHT_MAX + 1))
+    assert len(bench.pump()) == 1
+    bench.feed.on_executed(1, has_update=False)
+    assert len(bench.pump()) == 1
