@@ -1,0 +1,1 @@
+"""One test per sentence of the papers that the agreement stage relies on."""
