@@ -26,28 +26,35 @@ class HostileDomain:
         self._path = path
         self._mutants: asyncio.Queue[bytes] = asyncio.Queue()
         self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Listen."""
         self._server = await asyncio.start_unix_server(self._serve, self._path)
 
     async def close(self) -> None:
-        """Stop listening."""
+        """Stop listening; return when the last connection is gone."""
         assert self._server is not None
         self._server.close()
-        await self._server.wait_closed()
+        await asyncio.gather(*self._serving)
 
     def send(self, mutant: bytes) -> None:
         """Send it to the manager that is connected."""
         self._mutants.put_nowait(mutant)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         with contextlib.suppress(ConnectionError):
             writer.write(encode_frame(_hello(await _epoch(reader))))
             writer.write(await self._mutants.get())
             writer.write_eof()
             await reader.read()
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 def _hello(epoch: bytes) -> WrapperHello:
@@ -56,10 +63,11 @@ def _hello(epoch: bytes) -> WrapperHello:
 
 async def _epoch(reader: asyncio.StreamReader) -> bytes:
     decoder = decode_to_wrapper()
-    while True:
-        for message in decoder.feed(await reader.read(4096)):
+    while data := await reader.read(4096):
+        for message in decoder.feed(data):
             if isinstance(message, Hello):
                 return message.epoch
+    raise ConnectionResetError("the manager hung up before its Hello")
 
 
 async def attack_links(path: Path, mutants: Sequence[bytes]) -> Counter[LinkEndReason]:
