@@ -51,6 +51,8 @@ class LocalCell:
         self.events: dict[MemberId, list[Event]] = defaultdict(list)
         self.tokens: dict[MemberId, int] = {}
         self.cut: set[MemberId] = set()
+        self.loses: Callable[[Message], bool] = lambda message: False
+        """Whether the network loses a message."""
         self._delivered: dict[MemberId, int | None] = {}
         self._admit = admit
         for identity in self.members:
@@ -144,7 +146,8 @@ class LocalCell:
             self.tokens[member] = output.token
         for receiver, message in output.sends:
             self.sent.append((member, receiver, message))
-            self.pool.append((member, receiver, message))
+            if not self.loses(message):
+                self.pool.append((member, receiver, message))
         self.events[member] += output.events
         for event in output.events:
             if isinstance(event, SnapshotInstalled):

@@ -1,156 +1,85 @@
-"""The acceptor with plain values: promises, votes, runs, and what a restart leaves of them."""
+"""Promises, votes and runs of one acceptor."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from agreement.acceptor import Acceptor
-from agreement.changes import Batch, Entry, encode_batch
-from agreement.identifiers import NO_BALLOT, Ballot, MemberId
-from agreement.messages import VoteReport
+from agreement.changes import EMPTY_BATCH, EMPTY_BATCH_RAW
+from agreement.identifiers import NO_BALLOT, Ballot
 from agreement.quorum import Run
 from agreement.records import SlotRecord, StoredConfiguration
+from tests.agreement.local_cell import S0, S1
 
-S0, S1 = MemberId.server(0), MemberId.server(1)
-LOW, MIDDLE, HIGH = Ballot(1, S0), Ballot(1, S1), Ballot(2, S0)
-
-
-def batch(text: bytes) -> Batch:
-    """A batch of one entry."""
-    return Batch((Entry(0, 1, 1, text),))
+LOW, HIGH = Ballot(1, S0), Ballot(2, S1)
 
 
-def vote(acceptor: Acceptor, ballot: Ballot, slot: int, text: bytes = b"x", first: int = 0) -> None:
-    """Vote for a batch of one entry."""
-    acceptor.vote(ballot, first, slot, encode_batch(batch(text)), batch(text))
+def vote(acceptor: Acceptor, ballot: Ballot, first: int, slot: int) -> None:
+    """Vote for an empty batch."""
+    acceptor.vote(ballot, first, slot, EMPTY_BATCH_RAW, EMPTY_BATCH)
 
 
-def test_a_new_acceptor_has_promised_nothing_and_reports_nothing() -> None:
-    """Every ballot that is ever used is above the one it starts with."""
+def test_a_promise_refuses_lower_ballots_and_only_those() -> None:
+    """P1a."""
     acceptor = Acceptor(1)
-    assert acceptor.promised == NO_BALLOT
-    assert acceptor.can_promise(LOW)
-    assert acceptor.report(0) == []
-
-
-def test_a_promise_is_news_once() -> None:
-    """The caller writes a promise only when it says more than what is written."""
-    acceptor = Acceptor(1)
-    assert acceptor.promise(LOW)
-    assert not acceptor.promise(LOW)
     assert acceptor.promise(HIGH)
-
-
-def test_promising_or_voting_below_a_promise_is_a_broken_invariant() -> None:
-    """Whoever asks must have looked first; a promise taken back splits the cell."""
-    acceptor = Acceptor(1)
-    acceptor.promise(HIGH)
-    with pytest.raises(AssertionError):
-        acceptor.promise(LOW)
-    with pytest.raises(AssertionError):
-        vote(acceptor, MIDDLE, 0)
-    assert acceptor.votes == {}
-    assert acceptor.promised == HIGH
-
-
-def test_a_vote_raises_the_promise() -> None:
-    """A vote in a ballot that nobody prepared here says as much as a promise of it."""
-    acceptor = Acceptor(1)
-    vote(acceptor, MIDDLE, 0)
-    assert acceptor.promised == MIDDLE
+    assert not acceptor.promise(HIGH)
+    assert not acceptor.can_promise(LOW)
     assert not acceptor.can_vote(LOW)
+    assert acceptor.can_vote(HIGH)
+    with pytest.raises(AssertionError, match="promised"):
+        vote(acceptor, LOW, 0, 0)
 
 
-def test_the_newest_vote_of_a_slot_is_reported() -> None:
-    """A later ballot's vote takes the place of an earlier one's; reports ascend by slot."""
+def test_a_vote_is_a_promise() -> None:
+    """So that a restart can tell the promise from the vote alone."""
     acceptor = Acceptor(1)
-    vote(acceptor, LOW, 1, b"old")
-    vote(acceptor, LOW, 0, b"kept")
-    vote(acceptor, HIGH, 1, b"new")
-    assert acceptor.report(0) == [
-        VoteReport(0, LOW, encode_batch(batch(b"kept"))),
-        VoteReport(1, HIGH, encode_batch(batch(b"new"))),
-    ]
-    assert [report.slot for report in acceptor.report(1)] == [1]
+    vote(acceptor, HIGH, 0, 0)
+    assert not acceptor.can_promise(LOW)
+    restored = Acceptor(1, StoredConfiguration(NO_BALLOT, {0: SlotRecord(HIGH, -1, EMPTY_BATCH_RAW)}))
+    assert restored.promised == HIGH
+    assert restored.report(0) == acceptor.report(0)
 
 
-def test_forgotten_slots_are_reported_no_more() -> None:
-    """What is decided is kept elsewhere; forgetting what is not there is no error."""
+def test_a_run_stops_at_a_hole_and_goes_on_when_it_closes() -> None:
+    """Only what is voted for without a hole is said."""
     acceptor = Acceptor(1)
-    vote(acceptor, LOW, 0)
-    vote(acceptor, LOW, 1)
-    acceptor.forget_through([0, 7])
-    assert [report.slot for report in acceptor.report(0)] == [1]
-
-
-def test_a_run_ends_below_the_first_hole() -> None:
-    """A slot that was lost on the way ends the run until it comes, or is known to be decided."""
-    acceptor = Acceptor(1)
-    for slot in (0, 1, 3):
-        vote(acceptor, LOW, slot)
+    for slot in (0, 1, 3, 4):
+        vote(acceptor, LOW, 0, slot)
     assert acceptor.run_after(-1) == Run(0, 1)
-    assert acceptor.run_after(2) == Run(0, 3)
+    vote(acceptor, LOW, 0, 2)
+    assert acceptor.run_after(-1) == Run(0, 4)
 
 
-def test_a_run_closes_when_the_lost_slot_comes() -> None:
-    """The order of arrival is of no matter."""
+def test_a_decided_slot_closes_a_hole() -> None:
+    """Nobody proposes it again, so it would stay for ever."""
     acceptor = Acceptor(1)
-    for slot in (1, 2, 0):
-        vote(acceptor, LOW, slot)
-    assert acceptor.run_after(-1) == Run(0, 2)
+    vote(acceptor, LOW, 0, 4)
+    assert acceptor.run_after(2) == Run(0, 2)
+    assert acceptor.run_after(3) == Run(0, 4)
 
 
-def test_a_new_ballot_begins_a_new_run() -> None:
-    """A vote in an older ballot does not count in a newer one."""
+def test_another_ballot_begins_another_run() -> None:
+    """Votes of the former one do not count for it."""
     acceptor = Acceptor(1)
-    vote(acceptor, LOW, 0)
-    vote(acceptor, LOW, 1)
-    vote(acceptor, HIGH, 0)
-    assert acceptor.run_after(-1) == Run(0, 0)
+    for slot in (0, 1, 2):
+        vote(acceptor, LOW, 0, slot)
+    vote(acceptor, HIGH, 1, 1)
+    assert acceptor.run_after(0) == Run(1, 1)
+    assert [report.ballot for report in acceptor.report(0)] == [LOW, HIGH, LOW]
 
 
-def test_a_member_that_was_not_asked_for_a_while_begins_its_run_anew() -> None:
-    """Slots between two spells of a witness are none of its business."""
+def test_a_witness_asked_again_later_says_only_what_it_was_asked_for() -> None:
+    """The slots between were none of its business."""
     acceptor = Acceptor(1)
-    vote(acceptor, LOW, 0)
-    assert acceptor.run_after(-1) == Run(0, 0)
-    vote(acceptor, LOW, 5, first=5)
-    assert acceptor.run_after(-1) == Run(5, 5)
+    vote(acceptor, LOW, 0, 0)
+    vote(acceptor, LOW, 10, 10)
+    assert acceptor.run_after(-1) == Run(10, 10)
 
 
-def test_a_restart_restores_the_promise_and_the_votes() -> None:
-    """What was durable says after the restart what it said before."""
-    raw = encode_batch(batch(b"x"))
-    stored = StoredConfiguration(HIGH, {0: SlotRecord(LOW, -1, raw), 1: SlotRecord(MIDDLE, -1, raw)})
-    acceptor = Acceptor(1, stored)
+def test_decided_slots_are_not_taken_up_again_after_a_restart() -> None:
+    """They are in the log."""
+    records = {slot: SlotRecord(LOW, -1, EMPTY_BATCH_RAW) for slot in range(4)}
+    acceptor = Acceptor(1, StoredConfiguration(HIGH, records), decided=1)
+    assert [report.slot for report in acceptor.report(0)] == [2, 3]
     assert acceptor.promised == HIGH
-    assert acceptor.report(0) == [VoteReport(0, LOW, raw), VoteReport(1, MIDDLE, raw)]
-
-
-def test_a_restart_takes_the_promise_from_a_vote_if_that_is_newer() -> None:
-    """A vote is written without a promise of its own."""
-    stored = StoredConfiguration(LOW, {0: SlotRecord(HIGH, -1, encode_batch(batch(b"x")))})
-    assert Acceptor(1, stored).promised == HIGH
-
-
-def test_a_restart_leaves_out_what_is_decided_and_reports_a_decided_batch_above_a_hole_as_newest() -> None:
-    """No ballot can propose anything else for a decided slot, so the report must win over every other."""
-    raw = encode_batch(batch(b"x"))
-    stored = StoredConfiguration(HIGH, {0: SlotRecord(LOW, -1, raw), 2: SlotRecord(None, 2, raw)})
-    assert Acceptor(1, stored, decided=0).report(0) == [VoteReport(2, HIGH, raw)]
-
-
-@given(st.lists(st.tuples(st.booleans(), st.integers(1, 4), st.integers(0, 1), st.integers(0, 3)), max_size=40))
-def test_the_promise_never_falls_and_no_vote_is_above_it(steps: list[tuple[bool, int, int, int]]) -> None:
-    """Whatever is asked in whatever order: refused below the promise, and each slot's vote only ever gets newer."""
-    acceptor = Acceptor(1)
-    for is_prepare, ballot_round, server, slot in steps:
-        ballot = Ballot(ballot_round, MemberId.server(server))
-        before, known = acceptor.promised, acceptor.votes.get(slot)
-        if is_prepare and acceptor.can_promise(ballot):
-            acceptor.promise(ballot)
-        elif not is_prepare and acceptor.can_vote(ballot):
-            vote(acceptor, ballot, slot)
-            assert known is None or acceptor.votes[slot].ballot >= known.ballot
-        assert acceptor.promised == max(before, ballot)
-        assert all(kept.ballot <= acceptor.promised for kept in acceptor.votes.values())
+    acceptor.forget_through([2])
+    assert [report.slot for report in acceptor.report(0)] == [3]

@@ -1,160 +1,67 @@
-"""When enough members have said the same: plain values, and every pair of quorums of the configurations we use."""
+"""Quorum rules: outcomes, and that any two quorums meet."""
 
-from itertools import combinations
+import itertools
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from agreement.changes import ServerLeft
 from agreement.configuration import Configuration
 from agreement.identifiers import Identity, MemberId
 from agreement.quorum import QuorumOutcome, QuorumRule, Run
-
-S0, S1, S2 = (MemberId.server(number) for number in range(3))
-W0, W1 = (MemberId.witness(number) for number in range(2))
+from tests.agreement.local_cell import S0, S1, S2, W0, W1
 
 
-def configuration(faults: int, has_witnesses: bool = True) -> Configuration:
-    """The first configuration of a cell for so many faults."""
-    servers = [Identity(MemberId.server(number), 1) for number in range(faults + 1)]
-    witnesses = [Identity(MemberId.witness(number), 1) for number in range(faults if has_witnesses else 0)]
-    return Configuration.first(servers + witnesses)
+def cell(tolerated_faults: int, has_witnesses: bool = True) -> Configuration:
+    """A cell that is just born."""
+    members = [Identity(MemberId.server(number), 1) for number in range(tolerated_faults + 1)]
+    members += [Identity(MemberId.witness(number), 1) for number in range(tolerated_faults if has_witnesses else 0)]
+    return Configuration.first(members)
 
 
-def quorums(rule: QuorumRule) -> list[frozenset[MemberId]]:
-    """Every set of members that the rule calls a quorum."""
-    members = sorted(rule.members)
-    subsets = [frozenset(chosen) for count in range(len(members) + 1) for chosen in combinations(members, count)]
-    return [subset for subset in subsets if rule.outcome(subset) is QuorumOutcome.REACHED]
-
-
-@pytest.mark.parametrize("has_witnesses", [True, False])
-@pytest.mark.parametrize("faults", [1, 2, 3])
-def test_every_pair_of_quorums_intersects_in_every_configuration_that_departures_lead_to(
-    faults: int, has_witnesses: bool
-) -> None:
-    """Any two quorums of one configuration share a member, also after each departure down to the last server."""
-    reached = configuration(faults, has_witnesses)
-    for server in range(faults, -1, -1):
-        found = quorums(reached.rule)
-        assert found, "some set of members is a quorum"
-        assert all(one & other for one in found for other in found)
-        if server:
-            reached = reached.after(ServerLeft(server, fenced=True))
-    assert reached.rule == QuorumRule(frozenset({S0}), 1)
-
-
-@pytest.mark.parametrize("faults", [1, 2, 3])
-def test_with_witnesses_any_f_plus_1_members_are_a_quorum_and_f_are_not(faults: int) -> None:
-    """The smallest quorums are exactly the sets of `f + 1` of the `2f + 1` members."""
-    rule = configuration(faults).rule
-    smallest = {quorum for quorum in quorums(rule) if len(quorum) == faults + 1}
-    assert smallest == {frozenset(chosen) for chosen in combinations(sorted(rule.members), faults + 1)}
-    assert min(len(quorum) for quorum in quorums(rule)) == faults + 1
-
-
-@pytest.mark.parametrize("faults", [1, 2, 3])
-def test_without_witnesses_only_all_servers_are_a_quorum(faults: int) -> None:
-    """A silent server keeps a quorum from being reached until it is fenced."""
-    rule = configuration(faults, has_witnesses=False).rule
-    assert quorums(rule) == [rule.members]
-
-
-@pytest.mark.parametrize("faults", [1, 2, 3])
-def test_two_sets_asked_before_and_after_a_fence_share_every_living_server(faults: int) -> None:
-    """Excusing servers that have stopped for ever takes no living server out of any quorum."""
-    rule = configuration(faults, has_witnesses=False).rule
-    for count in range(1, faults + 1):
-        for fenced in combinations(sorted(rule.members), count):
-            living = rule.members - set(fenced)
-            assert quorums(rule.without(fenced)) == [living]
-            assert all(living <= quorum for quorum in quorums(rule))
-
-
-@pytest.mark.parametrize(
-    ("agreeing", "refusing", "expected"),
-    [
-        ([], [], QuorumOutcome.PENDING),
-        ([S0], [], QuorumOutcome.PENDING),
-        ([S0], [S1], QuorumOutcome.PENDING),
-        ([S0, W0], [], QuorumOutcome.REACHED),
-        ([S0, S1], [W0], QuorumOutcome.REACHED),
-        ([S0], [S1, W0], QuorumOutcome.IMPOSSIBLE),
-        ([], [S0, S1, W0], QuorumOutcome.IMPOSSIBLE),
-        ([S0, S0], [], QuorumOutcome.PENDING),
-        ([S0, S2, W1], [], QuorumOutcome.PENDING),
-        ([S0], [S2, W1], QuorumOutcome.PENDING),
-    ],
-)
-def test_outcome_counts_each_member_of_the_rule_once_and_nobody_else(
-    agreeing: list[MemberId], refusing: list[MemberId], expected: QuorumOutcome
-) -> None:
-    """Pending while undecided, reached with enough, impossible once too few are left; strangers do not count."""
-    assert configuration(1).rule.outcome(agreeing, refusing) is expected
-
-
-@given(st.lists(st.sampled_from([S0, S1, S2, W0, W1]), unique=True), st.data())
-def test_a_reached_or_impossible_outcome_stays_whatever_the_others_say_later(
-    answered: list[MemberId], data: st.DataObject
-) -> None:
-    """Answers of members who were silent before never turn a certain outcome into another one."""
-    agreeing = data.draw(st.sets(st.sampled_from(answered))) if answered else set()
-    refusing = set(answered) - agreeing
-    rule = configuration(2).rule
-    outcome = rule.outcome(agreeing, refusing)
-    silent = sorted(rule.members - set(answered))
-    for count in range(len(silent) + 1):
-        for more in combinations(silent, count):
-            rest = set(silent) - set(more)
-            if outcome is not QuorumOutcome.PENDING:
-                assert rule.outcome(agreeing | set(more), refusing | rest) is outcome
-    finals = {rule.outcome(agreeing | set(silent), refusing), rule.outcome(agreeing, refusing | set(silent))}
-    assert outcome is not QuorumOutcome.PENDING or finals == {QuorumOutcome.REACHED, QuorumOutcome.IMPOSSIBLE}
-
-
-@pytest.mark.parametrize(
-    ("runs", "after", "expected"),
-    [
-        ({}, -1, -1),
-        ({S0: Run(0, 4)}, -1, -1),
-        ({S0: Run(0, 4), S1: Run(0, 2)}, -1, 2),
-        ({S0: Run(0, 4), S1: Run(0, 2), W0: Run(0, 3)}, -1, 3),
-        ({S0: Run(0, 4), W0: Run(3, 4)}, 1, 1),
-        ({S0: Run(0, 4), W0: Run(2, 4)}, 1, 4),
-        ({S0: Run(0, 4), S1: Run(0, 2)}, 3, 3),
-        ({S0: Run(0, 4), S2: Run(0, 4), W1: Run(0, 4)}, -1, -1),
-    ],
-)
-def test_a_run_counts_only_if_it_leaves_no_hole_above_what_is_decided(
-    runs: dict[MemberId, Run], after: int, expected: int
-) -> None:
-    """A member's run that begins above a slot not decided yet says nothing about that slot."""
-    assert configuration(1).rule.reached_through(runs, after) == expected
-
-
-RUNS = st.dictionaries(
-    st.sampled_from([S0, S1, S2, W0, W1]), st.builds(Run, st.integers(0, 6), st.integers(-1, 8)), max_size=5
-)
-
-
-@given(RUNS, st.integers(-1, 5))
-def test_reached_through_is_the_highest_slot_whose_every_slot_below_has_a_quorum(
-    runs: dict[MemberId, Run], after: int
-) -> None:
-    """The fast count over runs agrees with asking slot by slot whether a quorum has voted from `after + 1` on."""
-    rule = configuration(2).rule
-    through = after
+@pytest.mark.parametrize("tolerated_faults", [1, 2, 3])
+def test_any_two_quorums_of_a_configuration_share_a_member(tolerated_faults: int) -> None:
+    """Also after servers have left: the highest-numbered witnesses drop out with them."""
+    configuration = cell(tolerated_faults)
     while True:
-        slot = through + 1
-        voters = [member for member, run in runs.items() if run.first <= after + 1 and slot <= run.through]
-        if rule.outcome(voters) is not QuorumOutcome.REACHED:
-            break
-        through = slot
-    assert rule.reached_through(runs, after) == through
+        rule = configuration.rule
+        quorums = list(itertools.combinations(sorted(rule.members), rule.needed))
+        assert all(set(one) & set(other) for one in quorums for other in quorums)
+        assert len(rule.members) == 2 * len(configuration.servers) - 1
+        if len(configuration.servers) == 1:
+            return
+        configuration = configuration.after(ServerLeft(configuration.servers[0][0], fenced=True))
 
 
-def test_excusing_every_member_is_a_broken_invariant() -> None:
-    """A rule without members would call the empty set a quorum."""
-    with pytest.raises(AssertionError):
-        QuorumRule(frozenset({S0}), 1).without({S0})
+@pytest.mark.parametrize("tolerated_faults", [1, 2, 3])
+def test_the_servers_alone_are_a_quorum(tolerated_faults: int) -> None:
+    """Witnesses stay idle while no server is silent."""
+    configuration = cell(tolerated_faults)
+    assert configuration.rule.outcome(configuration.server_ids) is QuorumOutcome.REACHED
+    assert configuration.rule.outcome(configuration.server_ids[1:]) is QuorumOutcome.PENDING
+
+
+def test_without_witnesses_all_servers_are_the_only_quorum() -> None:
+    """A silent server blocks the cell, until it is fenced."""
+    rule = cell(2, has_witnesses=False).rule
+    assert rule.outcome([S0, S1]) is QuorumOutcome.PENDING
+    assert rule.outcome([S0, S1], refusing=[S2]) is QuorumOutcome.IMPOSSIBLE
+    assert rule.outcome([S0, S1, S2]) is QuorumOutcome.REACHED
+    assert rule.without([S2]).outcome([S0, S1]) is QuorumOutcome.REACHED
+
+
+def test_members_of_other_configurations_do_not_count() -> None:
+    """A vote of somebody who is not asked is no vote."""
+    rule = QuorumRule(frozenset([S0, S1, W0]), 2)
+    assert rule.outcome([S0, W1, S2]) is QuorumOutcome.PENDING
+    assert rule.outcome([S0], refusing=[S1, S2]) is QuorumOutcome.PENDING
+    assert rule.outcome([S0], refusing=[S1, W0]) is QuorumOutcome.IMPOSSIBLE
+
+
+def test_runs_reach_as_far_as_a_quorum_has_voted_without_a_hole() -> None:
+    """The needed-th longest run that begins early enough."""
+    rule = QuorumRule(frozenset([S0, S1, W0]), 2)
+    assert rule.reached_through({S0: Run(0, 7), S1: Run(0, 5)}, after=2) == 5
+    assert rule.reached_through({S0: Run(0, 7), W0: Run(3, 9)}, after=2) == 7
+    assert rule.reached_through({S0: Run(0, 7), W0: Run(4, 9)}, after=2) == 2
+    assert rule.reached_through({S0: Run(0, 7), S2: Run(0, 9)}, after=2) == 2
+    assert rule.reached_through({S0: Run(0, 1), S1: Run(0, 1)}, after=2) == 2
