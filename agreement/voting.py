@@ -74,13 +74,20 @@ class Voting:
             self._refuse(sender, accept)
             return False
         decided = context.log.decided
-        if accept.slot <= decided:
-            # Known to be decided, so this is the same batch again; the leader must hear that it has our vote.
-            acceptor.begin_run(accept.ballot, accept.first)
-        elif accept.slot > decided + context.settings.votes_ahead_max:
+        if accept.slot > decided + context.settings.votes_ahead_max:
             self._report_limit(accept.slot, decided)
-        elif (vote := acceptor.votes.get(accept.slot)) is None or vote.ballot != accept.ballot:
+            return True
+        known = acceptor.votes.get(accept.slot)
+        if accept.slot <= decided or (known is not None and known.ballot == accept.ballot):
+            # The same batch again, or after a restart: the leader must hear that it has our vote.
+            acceptor.begin_run(accept.ballot, accept.first)
+        else:
             self.vote(accept.ballot, accept.first, Proposal(accept.slot, accept.batch, decode_batch(accept.batch)))
+        else:
+            # 1. The vote was durable, its Accepted was lost, this member restarted and knows of no run any more.
+            # 2. The leader asks again.  Without a run the vote would never be told, and with all slots in flight
+            #    taken by such votes nothing new would heal it.
+            acceptor.begin_run(accept.ballot, accept.first)
         self._has_new_votes = True
         return True
 
