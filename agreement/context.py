@@ -100,6 +100,13 @@ class Context:
         """Where a restart would begin, once everything written so far is durable."""
         return self.number if self.gap is None else self.gap[0]
 
+    @property
+    def decided_durable(self) -> int:
+        """Up to which slot a restart would know everything decided, once everything written so far is durable."""
+        if self.gap is None:
+            return self.decided_written
+        return min(self.decided_written, self.gap[1] - 1) if self.gap[0] == self.number else -1
+
     def send_to_peers(self, message: Message) -> None:
         """Send to every other server of the configuration."""
         for peer in self.peers:

@@ -67,7 +67,7 @@ class Releasing:
         """The highest slot that every server has durably, as decided."""
         context = self._context
         peers = [self._decided_durable.get(peer, -1) for peer in context.peers]
-        return min([context.decided_written, *peers])
+        return min([context.decided_durable, *peers])
 
     def _has_everybody_left(self) -> bool:
         """Whether a restart of any server would find it in the present configuration."""

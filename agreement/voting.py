@@ -83,11 +83,6 @@ class Voting:
             acceptor.begin_run(accept.ballot, accept.first)
         else:
             self.vote(accept.ballot, accept.first, Proposal(accept.slot, accept.batch, decode_batch(accept.batch)))
-        else:
-            # 1. The vote was durable, its Accepted was lost, this member restarted and knows of no run any more.
-            # 2. The leader asks again.  Without a run the vote would never be told, and with all slots in flight
-            #    taken by such votes nothing new would heal it.
-            acceptor.begin_run(accept.ballot, accept.first)
         self._has_new_votes = True
         return True
 
@@ -123,7 +118,7 @@ class Voting:
             heartbeat.beat,
             run.first,
             run.through,
-            context.decided_written,
+            context.decided_durable,
             context.durable_configuration,
         )
         context.outbox.send_when_durable(sender, ack)
