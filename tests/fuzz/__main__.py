@@ -4,6 +4,7 @@ First every parser in this process, then every port of a real cell.  Exit code 0
 """
 
 import argparse
+import signal
 import sys
 from contextlib import ExitStack
 
@@ -15,6 +16,9 @@ from tests.fuzz.parsers import make_parsers
 def main() -> int:
     """Run; return the exit code."""
     options = _options()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Also where the parent had it ignored: what was started is ended before this process goes.
+        signal.signal(number, signal.default_int_handler)
     print(f"seed {options.seed}", flush=True)
     is_good = fuzz_parsers(options.mutations, options.seed, options.only)
     if options.live and not options.only:
@@ -67,4 +71,7 @@ def _show(outcome: Outcome) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("interrupted; what was started has ended")
