@@ -169,6 +169,7 @@ class ManagerCore:
                 self.catch_up.forget_peers_except(effect.live_servers)
                 self.values.on_roles_changed()
                 self.voter.recount()
+                self.retention.drop()  # who left does not hold it up any more
             case RoundOpened(round_number=round_number, activations=count):
                 self._event("round_opened", round=round_number, count=count, sequence=sequence)
                 self._offer(round_number)
@@ -326,6 +327,7 @@ class ManagerCore:
                 feed.request_sync()
         if now_ms >= self._progress_at_ms:
             self._progress_at_ms = now_ms + self.settings.progress_ms
+            self.retention.drop()
             report = self.retention.report()
             if report is not None:
                 self._output.proposals.append(encode_entry(report))

@@ -68,14 +68,18 @@ class Retention:
         assert own is None or own == progress.digest, (
             f"cell state at {progress.digest_position} differs between this server and server {progress.server}"
         )
-        stable_all = min(progress.stable_all, self._buffer.prefix)
-        self._requests.forget_values_through(stable_all)
-        self._requests.drop_through(min(stable_all, self._needed_from() - 1))
-        self.drop_updates()
+        self.drop()
 
-    def drop_updates(self) -> None:
-        """Forget updates that every domain here was handed; all of them if there is no domain."""
-        self._buffer.drop_below(self._needed_from())
+    def drop(self) -> None:
+        """Forget values that every live server has; numbers and updates also when every domain here was handed them.
+
+        With no domain here nobody would ever be handed them.
+        """
+        stable_all = min(self._cell.stable_all, self._buffer.prefix)
+        needed_from = self._needed_from()
+        self._requests.forget_values_through(stable_all)
+        self._requests.drop_through(min(stable_all, needed_from - 1))
+        self._buffer.drop_below(needed_from)
 
     def _needed_from(self) -> int:
         buffer = self._buffer
@@ -86,7 +90,7 @@ class Retention:
         buffer, factor = self._buffer, OVERRUN_FACTOR
         if buffer.entry_count <= factor * entries_max and buffer.byte_count <= factor * bytes_max:
             return None
-        self.drop_updates()  # what was confirmed since the last report may suffice
+        self.drop()  # what was confirmed since the last report may suffice
         if buffer.entry_count <= factor * entries_max and buffer.byte_count <= factor * bytes_max:
             return None
         return min(self._present(), key=lambda feed: feed.needed_from(buffer)).domain

@@ -5,7 +5,7 @@ import dataclasses
 import msgspec
 import pytest
 
-from agreement.messages import Entry
+from agreement.messages import Entry, ServerLeft
 from replica_manager.cell.entries import DIGEST_INTERVAL, OpenClient, Progress, encode_entry
 from replica_manager.execution.feed import PowerAction
 from replica_manager.execution.request_log import RequestRecord
@@ -87,3 +87,36 @@ def test_a_value_too_large_for_a_frame_is_not_sent_and_named() -> None:
     output = core.take_output()
     assert output.sends == []
     assert [event.data["limit"] for event in output.events] == ["value_bytes"]
+
+
+def kept_values(core: ManagerCore) -> int:
+    return sum(len(record.values) for record in core.requests.records(1))
+
+
+def test_a_server_that_left_holds_no_values_up() -> None:
+    """`stable_all` is the minimum over live servers: with a departure it grows without a report."""
+    cell = LockstepCell(2)
+    sink = RecordingSink()
+    client = cell.open_client(0, sink)
+    cell.is_lost = lambda _sender, receiver, _message: receiver == 2
+    for number in range(1, 8):
+        cell.submit(0, sink, client, number, b"append a x")
+    for _ in range(3):
+        cell.tick()
+    assert kept_values(cell.cores[0]) == 7
+    cell.order_change(ServerLeft(2, True))
+    assert kept_values(cell.cores[0]) == 0
+
+
+def test_updates_that_a_sleeper_has_applied_go_though_nothing_else_happens() -> None:
+    """An idle cell reports nothing, and must still let go."""
+    cell = LockstepCell(1)
+    sink = RecordingSink()
+    client = cell.open_client(0, sink)
+    for number in range(1, 16):
+        cell.submit(0, sink, client, number, b"append a x")
+    for _ in range(5):
+        cell.tick()
+    for core in cell.cores:
+        passive = core.feeds[DomainId(f"s{core.settings.server}.g2")]
+        assert core.buffer.entry_count == core.buffer.waiting_count(passive.cursor)

@@ -1,16 +1,23 @@
 """The rules, each checked apart from the code that is to keep it.  A broken rule raises `RuleBroken`."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from agreement.changes import Entry
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.effects import RequestAccepted
 from replica_manager.cell.roles import Role
+from replica_manager.execution.feed import Power
 from tests.simulation.cell.history import History
+from tests.simulation.cell.options import Options
 
 if TYPE_CHECKING:
     from tests.simulation.cell.server import SimulatedServer
+
+
+SKEW_US = 1_000_000
+"""`max_clock_skew` of the simulated cells."""
 
 
 class RuleBroken(AssertionError):
@@ -49,6 +56,7 @@ class Model:
         rows: dict[bytes, bytes] = {}
         self.replies: dict[tuple[bytes, int], tuple[int, bytes]] = {}
         self.writes: list[tuple[int, bytes, bytes]] = []
+        self.timestamps_us: list[int] = []
         for sequence, entry in enumerate(history.longest_order, 1):
             for effect in state.apply(sequence, entry):
                 if isinstance(effect, RequestAccepted):
@@ -57,6 +65,7 @@ class Model:
     def _execute(self, rows: dict[bytes, bytes], sequence: int, request: RequestAccepted) -> None:
         identity = (bytes(request.client), request.number)
         _require(identity not in self.replies, "at most once", f"{identity} executed twice")
+        self.timestamps_us.append(request.timestamp_us)
         command, key, *value = request.payload.split(b" ", 2)
         old = rows.get(key, b"")
         if command == b"get":
@@ -122,3 +131,65 @@ def check_only_updates(servers: "Iterable[SimulatedServer]") -> None:
             record = server.core.cell.domains[name]
             if record.role is Role.PASSIVE:
                 _require(not domain.executed, "passive domains execute nothing", name)
+
+
+def check_timestamps(history: History, model: Model) -> None:
+    """Service time rises, and no intake server's clock pushes it beyond the leaders' by more than the allowed skew."""
+    stamps = model.timestamps_us
+    _require(all(one < next_one for one, next_one in pairwise(stamps)), "timestamps rise", stamps[:5])
+    limit_us = history.leader_clock_us + SKEW_US + len(stamps)
+    _require(not stamps or stamps[-1] <= limit_us, "timestamps keep to the leader's clock", (stamps[-1:], limit_us))
+
+
+def check_points(servers: "Iterable[SimulatedServer]") -> None:
+    """All domains had the same state at every checkpoint."""
+    for server in servers:
+        for point in range(1, server.core.cell.sequence + 1):
+            digests = server.core.board.digests(point)
+            if digests:
+                _require(len(set(digests.values())) == 1, "checkpoints agree", f"{point}: {digests}")
+
+
+def check_can_go_on(servers: "Iterable[SimulatedServer]") -> None:
+    """The invariant that makes the cell live: each correct domain of a live server has voted on an open number, or can
+    still execute it, or its server has the number stable.
+
+    Here every domain that is not gone is correct.  Source: design "Why this is live" (`L1`).
+    """
+    for server in servers:
+        core = server.core
+        for feed in core.feeds.values():
+            if feed.power is Power.GONE:
+                continue
+            for record in core.requests.records(core.buffer.prefix + 1):
+                is_ahead = feed.cursor <= record.sequence or record.sequence in feed.executing
+                is_stable = record.stable_digest is not None
+                can_go_on = is_ahead or is_stable or feed.domain in record.votes
+                _require(can_go_on, "every domain can go on", f"{feed.domain} at {record.sequence}")
+
+
+def unrest(server: "SimulatedServer", options: Options) -> str | None:
+    """Return what a server still has to do or to drop once nothing goes wrong any more; None: nothing.
+
+    Everything is stable everywhere, whatever became of a server's own domains; every checkpoint has ended; nothing is
+    kept but what the sleeper waits for.  Memory without bound is found here.
+    """
+    core = server.core
+    update_limit = options.refresh_updates_max + 1
+    values = sum(len(record.values) for record in core.requests.records(1))
+    found = {
+        f"stable up to {core.buffer.prefix} of {core.requests.last}": core.buffer.prefix < core.requests.last,
+        f"checkpoint {core.cell.open_point} is open": core.cell.open_point > 0,
+        f"{core.admission.waiting_count} clients wait": core.admission.waiting_count > 0,
+        f"{core.voter.early_vote_count} votes wait for their entry": core.voter.early_vote_count > 0,
+        f"{values} values are kept": values > 0,
+        f"{core.buffer.entry_count} updates are kept": core.buffer.entry_count > update_limit,
+    }
+    return next((what for what, holds in found.items() if holds), None)
+
+
+def check_rest(servers: "Iterable[SimulatedServer]", options: Options) -> None:
+    """Every server comes to rest."""
+    for server in servers:
+        what = unrest(server, options)
+        _require(what is None, "rest", f"server {server.number}: {what}")

@@ -28,6 +28,8 @@ class History:
         self.orders: dict[int, list[Entry | Change]] = {}
         self.operations: list[Operation] = []
         self.events: Counter[str] = Counter()
+        self.leader_clock_us = 0
+        """The farthest clock of a leader when it proposed something."""
         self.core_events: list[tuple[int, str, dict[str, Any]]] = []
 
     def delivered(self, server: int, sequence: int, entry: Entry | Change) -> None:

@@ -1,14 +1,18 @@
 """The shell of a simulated member: the same order of work as the real one, over virtual disk and network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from agreement.identifiers import MemberId
+from agreement.identifiers import Identity, MemberId
 from agreement.node import Node
 from agreement.output import NOTHING
+from agreement.records import PREFIX, PREFIX_END
+from agreement.settings import AgreementSettings
+from agreement.storage import Write
 from agreement.witness import Witness
 from tests.simulation.cell.network import Network
 from tests.simulation.cell.world import World
+from tests.simulation.fake_storage import FakeStableStorage
 
 SYNC_US_MIN, SYNC_US_MAX = 200, 2000
 
@@ -28,12 +32,15 @@ class SimulatedMember:
         self._outgoing: dict[MemberId, list[object]] = {}
         self._timer_us = -1
         self._pass_is_due = False
+        self._life = 0
+        self._written_us = 0
         network.join(own, self.receive)
         self.touch()
 
     def crash(self) -> None:
         """End at once."""
         self.is_up = False
+        self._life += 1
         self.network.leave(self.own)
 
     def receive(self, sender: MemberId, messages: list[object]) -> None:
@@ -63,7 +70,7 @@ class SimulatedMember:
             return
         while (output := self.agreement.take_output()) is not NOTHING:
             if output.token is not None:
-                self._write(output.token)
+                self._write(output.writes, output.token)
             for member, message in output.sends:
                 self.post(member, message)
             if output.deliveries:
@@ -79,13 +86,27 @@ class SimulatedMember:
     def after_pass(self) -> None:
         """Do what else a pass has to do, before messages leave."""
 
-    def _write(self, token: int) -> None:
+    def _write(self, writes: Sequence[Write], token: int) -> None:
+        life = self._life
+        self.begin_write(writes)
+
         def written() -> None:
-            if self.is_up:
+            if life == self._life:
+                self.end_write()
                 self.agreement.on_persisted(token, self.world.now_ms)
                 self.touch()
 
-        self.world.after(self.world.random.randrange(SYNC_US_MIN, SYNC_US_MAX), written)
+        # A disk writes one batch after the other.
+        self._written_us = max(
+            self._written_us, self.world.now_us + self.world.random.randrange(SYNC_US_MIN, SYNC_US_MAX)
+        )
+        self.world.after(self._written_us - self.world.now_us, written)
+
+    def begin_write(self, writes: Sequence[Write]) -> None:
+        """Hand a batch to the disk; servers of this simulation never come back, so theirs keeps nothing."""
+
+    def end_write(self) -> None:
+        """The oldest batch is durable."""
 
     def _arm(self) -> None:
         due_ms = self.agreement.next_timer_ms()
@@ -102,3 +123,40 @@ class SimulatedMember:
         if self.is_up:
             self.agreement.on_timer(self.world.now_ms)
             self.touch()
+
+
+class SimulatedWitness(SimulatedMember):
+    """A witness and its disk."""
+
+    def __init__(
+        self, world: World, network: Network, own: MemberId, settings: AgreementSettings, members: list[Identity]
+    ) -> None:
+        """Start for the first time."""
+        self._settings = settings
+        self._members = members
+        self._disk = FakeStableStorage(is_synced=False)
+        super().__init__(world, network, own, Witness.born(Identity(own, 1), settings, members, 0))
+
+    def begin_write(self, writes: Sequence[Write]) -> None:
+        """A crash may lose it until it is durable."""
+        self._disk.write(writes)
+
+    def end_write(self) -> None:
+        """Batches become durable one after the other."""
+        self._disk.sync(1)
+
+    def restart(self) -> None:
+        """Come back with what the disk holds."""
+        self._disk.crash(self.world.random)
+        content = list(self._disk.scan(PREFIX, PREFIX_END))
+        identity = Identity(self.own, 1)
+        if content:
+            core = Witness.recovered(identity, self._settings, self._members, content, self.world.now_ms)
+        else:
+            core = Witness.born(identity, self._settings, self._members, self.world.now_ms)
+        self.agreement = core
+        self._outgoing = {}
+        self._timer_us = -1
+        self.is_up = True
+        self.network.join(self.own, self.receive)
+        self.touch()

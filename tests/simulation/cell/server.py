@@ -1,28 +1,28 @@
 """A simulated server: the manager's core, its agreement node, its hypervisor and its domains."""
 
-from collections import deque
+from functools import partial
 from typing import Any
 
 from agreement.errors import ProposalError
 from agreement.identifiers import Identity, MemberId
 from agreement.node import Node
 from agreement.output import Removed
-from agreement.settings import AgreementSettings
 from exec_wrapper.wire import ToWrapper
 from replica_manager.execution.feed import PowerAction
 from replica_manager.identifiers import DomainId
 from replica_manager.intake.port import ReplySink, Submission
-from replica_manager.manager_core import CoreSettings, ManagerCore
+from replica_manager.manager_core import ManagerCore
 from replica_manager.peer_messages import ManagerMessage, Position
 from replica_manager.server_settings import lower_timestamp
+from tests.simulation.cell.checkers import SKEW_US
 from tests.simulation.cell.history import History
 from tests.simulation.cell.member import SimulatedMember
 from tests.simulation.cell.network import Network
+from tests.simulation.cell.options import Options
 from tests.simulation.cell.world import World
 from tests.simulation.fake_domain import FakeDomain
 
 TICK_US = 50_000
-SKEW_US = 1_000_000
 
 
 class SimulatedServer(SimulatedMember):
@@ -34,29 +34,36 @@ class SimulatedServer(SimulatedMember):
         network: Network,
         number: int,
         members: list[Identity],
-        agreement: AgreementSettings,
-        core: CoreSettings,
+        options: Options,
         history: History,
     ) -> None:
         """Boot: both domains say Hello after a while."""
         self.number = number
         self.history = history
+        self._power_us_max = options.power_us_max
+        self._slowness: dict[DomainId, int] = {}
         self.clock_offset_us = world.random.randrange(0, 500_000)
-        self.core = ManagerCore(core, 0)
+        self.core = ManagerCore(options.core_settings(number), 0)
         self.domains = {name: FakeDomain(name) for name in self.core.feeds}
-        self.suspended: dict[DomainId, deque[ToWrapper]] = {}
+        self.suspended: set[DomainId] = set()
         self._busy_until_us = dict.fromkeys(self.domains, 0)
         self._told: dict[int, Position] = {}
         own = MemberId.server(number)
-        node = Node.born(Identity(own, 1), agreement, members, world.random, world.now_ms, self._admit)
+        settings = options.agreement_settings()
+        node = Node.born(Identity(own, 1), settings, members, world.random, world.now_ms, self._admit)
         super().__init__(world, network, own, node)
         self.on_deliveries = self._deliver
         self.on_events = self._hear
         for name in self.domains:
-            world.after(world.random.randrange(1000, 20_000), lambda name=name: self._link(name))
+            world.after(world.random.randrange(1000, 20_000), partial(self._link, name))
         world.after(TICK_US, self._tick)
 
     def _admit(self, payload: bytes) -> bytes:
+        self.history.leader_clock_us = max(self.history.leader_clock_us, self.wall_us)
+        return self.lower_timestamp(payload)
+
+    def lower_timestamp(self, payload: bytes) -> bytes:
+        """What the leader does with the timestamp of an entry."""
         return lower_timestamp(payload, self.wall_us, SKEW_US)
 
     @property
@@ -161,6 +168,10 @@ class SimulatedServer(SimulatedMember):
             self.core.on_domain_linked(domain, self.domains[domain].hello())
             self.touch()
 
+    def slow_down(self, domain: DomainId, factor: int) -> None:
+        """A domain takes `factor` times as long for everything."""
+        self._slowness[domain] = factor
+
     def _power(self, domain: DomainId, action: PowerAction) -> None:
         def done() -> None:
             if not self.is_up or domain not in self.domains:
@@ -170,20 +181,17 @@ class SimulatedServer(SimulatedMember):
                 return
             self.core.on_power_done(domain, action)
             if action is PowerAction.SUSPEND:
-                self.suspended[domain] = deque()
+                self.suspended.add(domain)
             else:
-                for frame in self.suspended.pop(domain, ()):
-                    self._feed(domain, frame)
+                self.suspended.discard(domain)
             self.touch()
 
-        self.world.after(self.world.random.randrange(1000, 5000), done)
+        self.world.after(self.world.random.randrange(1000, self._power_us_max), done)
 
     def _feed(self, domain: DomainId, frame: ToWrapper) -> None:
-        if domain in self.suspended:
-            self.suspended[domain].append(frame)
-            return
+        assert domain not in self.suspended, f"{domain} is asleep and was sent {type(frame).__name__}"
         start_us = max(self.world.now_us + 60, self._busy_until_us[domain])
-        end_us = start_us + self.world.random.randrange(50, 400)
+        end_us = start_us + self.world.random.randrange(50, 400) * self._slowness.get(domain, 1)
         self._busy_until_us[domain] = end_us
         self.world.after(end_us - self.world.now_us, lambda: self._answer(domain, frame))
 
@@ -200,6 +208,3 @@ class SimulatedServer(SimulatedMember):
             del self.domains[domain]
             self.core.on_domain_gone(domain, "killed")
             self.touch()
-
-
-__all__ = ["ManagerMessage", "SimulatedServer"]

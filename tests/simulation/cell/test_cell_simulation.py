@@ -1,4 +1,7 @@
-"""Whole cells under random faults: every seed keeps every rule and finishes.  Source: design "Simulation and checkers"."""
+"""Whole cells under random faults: every seed keeps every rule and finishes.
+
+Source: design "Simulation and checkers".
+"""
 
 import pytest
 

@@ -1,0 +1,106 @@
+"""What a seed draws."""
+
+import random
+from dataclasses import dataclass
+
+from agreement.settings import AgreementSettings
+from replica_manager.core_settings import CoreSettings
+from replica_manager.execution.feed import FeedSettings
+
+CLIENT_TABLE_ENTRIES_MAX = 50
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may go wrong in a run, and how tight its bounds are."""
+
+    f: int
+    clients: int
+    requests_per_client: int
+    is_faulty: bool
+    loss: float
+    duplication: float
+    spike: float
+    crashes: int
+    """Members that crash for good: servers first, at most `f` with witnesses."""
+    is_witness_down: bool
+    """One of the crashes is a witness's."""
+    is_witness_restarted: bool
+    """A witness crashes, if the bound leaves room for it, and comes back with its memory."""
+    isolation: bool
+    """One of the crashes is instead a server that the others cannot reach for longer than the crash timeout."""
+    short_cuts: int
+    """One-way cuts, shorter than the crash timeout."""
+    domain_kills: int
+    slow_domain: int
+    """How many times slower one domain of the cell is; 0: none."""
+    clock_steps: int
+    """Jumps of an intake server's clock, by seconds or by a year."""
+    checkpoints: int
+    refresh_updates_max: int
+    own_entries_max: int
+    """Agreement refuses entries beyond these."""
+    open_requests_max: int
+    """Intake refuses requests beyond these."""
+    power_us_max: int
+    """The hypervisor takes up to this long to suspend or resume."""
+
+    def agreement_settings(self) -> AgreementSettings:
+        """Times and limits of the agreement stage."""
+        return AgreementSettings(own_entries_max=self.own_entries_max)
+
+    def core_settings(self, server: int) -> CoreSettings:
+        """Bounds and times of a manager."""
+        return CoreSettings(
+            server=server,
+            f=self.f,
+            client_table_entries_max=CLIENT_TABLE_ENTRIES_MAX,
+            open_requests_max=self.open_requests_max,
+            request_bytes_max=1000,
+            buffer_entries_max=10_000,
+            buffer_bytes_max=10_000_000,
+            progress_ms=300,
+            sync_ms=700,
+            stall_start_ms=250,
+            feed=FeedSettings(
+                refresh_updates_max=self.refresh_updates_max,
+                refresh_bytes_max=10_000,
+                refresh_lag_max=200,
+                batch_bytes_max=4_000,
+                state_format=1,
+                is_passive_kept_running=False,
+            ),
+        )
+
+
+def draw_options(seed: int) -> Options:
+    """Draw what happens in a run."""
+    draw = random.Random(f"options {seed}")
+    f = draw.choice((1, 2))
+    is_faulty = draw.random() < 0.9
+    crashes = draw.randint(0, f) if is_faulty else 0
+    is_lossy = is_faulty and draw.random() < 0.5
+    clients = draw.randint(3, 6)
+    return Options(
+        f=f,
+        clients=clients,
+        requests_per_client=-(-draw.randint(100, 160) // clients),
+        is_faulty=is_faulty,
+        loss=draw.choice((0.0, 0.01, 0.05)) if is_lossy else 0.0,
+        duplication=draw.choice((0.0, 0.02)) if is_lossy else 0.0,
+        spike=draw.choice((0.0, 0.005, 0.02)) if is_faulty else 0.0,
+        crashes=crashes,
+        is_witness_down=crashes > 0 and draw.random() < 0.25,
+        is_witness_restarted=is_faulty and crashes < f and draw.random() < 0.5,
+        isolation=crashes > 0 and draw.random() < 0.3,
+        short_cuts=draw.randint(0, 3) if is_faulty else 0,
+        # A killed domain is a fault too: with one server down the bound leaves room only for f = 2.
+        domain_kills=draw.randint(0, f - crashes) if is_faulty else 0,
+        slow_domain=draw.choice((0, 0, 10, 40)) if is_faulty else 0,
+        clock_steps=draw.randint(0, 2) if is_faulty else 0,
+        checkpoints=draw.randint(0, 2),
+        refresh_updates_max=draw.choice((3, 10, 40)),
+        own_entries_max=draw.choice((8192, 8192, 1)),
+        open_requests_max=draw.choice((200, 200, 2)),
+        power_us_max=draw.choice((5_000, 5_000, 200_000)),
+    )
