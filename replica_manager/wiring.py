@@ -29,6 +29,7 @@ from replica_manager.errors import CellHasServed, MemoryLost
 from replica_manager.execution.local_domains import DomainLink, LocalDomains
 from replica_manager.execution.wrapper_link import LinkSettings, UnixWrapperLink
 from replica_manager.execution.wrapper_session import WrapperLimits
+from replica_manager.file_limit import admit_connections
 from replica_manager.hypervisor.hypervisor import DomainSpec, HypervisorError
 from replica_manager.hypervisor.selection import open_hypervisor
 from replica_manager.intake.framed_listener import FramedListener
@@ -245,7 +246,11 @@ class ServerAssembly:
     async def _open_intake(self) -> None:
         limits = self._config.limits
         kind = HttpListener if self._config.service.listen == "http" else FramedListener
-        listener = kind(self.server, request_bytes_max(self._config), limits.connections_max, self._rejected, _now_ms)
+        connections_max = admit_connections(limits.connections_max)
+        if connections_max < limits.connections_max:
+            detail = f"{connections_max} of {limits.connections_max}: the system allows no more open files"
+            self.events.record("limit_reached", limit="connections_max", detail=detail)
+        listener = kind(self.server, request_bytes_max(self._config), connections_max, self._rejected, _now_ms)
         self._stack.callback(listener.close)
         self._spawn(_every(SWEEP_INTERVAL_S, listener.sweep))
         for sock in self._intake_sockets():
@@ -284,7 +289,7 @@ class ServerAssembly:
     async def _observe(self) -> None:
         try:
             await self.domains.observe()
-        except HypervisorError as error:
+        except (HypervisorError, OSError) as error:
             self.events.record("hypervisor_failed", reason=str(error))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
