@@ -177,7 +177,7 @@ class Node:
 
         After a restart the order is delivered again from at most `sequence + 1` on.
         """
-        self._router.compact(sequence)
+        self._router.serving.compact(sequence)
 
     def provide_snapshot(self, member: MemberId, sequence: int, application: bytes, now_ms: int) -> None:
         """Answer to `SnapshotWanted`: the application's state after everything up to `sequence`.
@@ -185,7 +185,7 @@ class Node:
         `sequence` is at most `delivered_sequence`; if it is too old by now, `SnapshotWanted` comes again.
         """
         self._context.now_ms = now_ms
-        self._router.giving.provide(member, sequence, application)
+        self._router.serving.provide(member, sequence, application)
 
     def take_output(self) -> Output:
         """What is to be done now; empty after a second call without an input between."""

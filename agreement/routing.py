@@ -38,16 +38,10 @@ from agreement.messages import (
     Superseded,
 )
 from agreement.origin import Origin
-from agreement.records import (
-    StoredState,
-    delete_configurations,
-    delete_gap,
-    delete_slots,
-    put_base,
-    put_promise,
-)
+from agreement.records import StoredState
+from agreement.serving import Serving
 from agreement.starting import Restarting
-from agreement.transferring import Giving, Taking
+from agreement.transferring import Taking
 from agreement.voting import Voting
 
 LogMessage = (
@@ -77,7 +71,7 @@ class Router:
         self._leading = Leading(context, self._voting, admit)
         self._electing = self.electing_type(context, self._leading)
         self._learning = Learning(context, self)
-        self.giving = Giving(context)
+        self.serving = Serving(context)
         self._taking = Taking(context, self._on_snapshot, self._learning.postpone)
         self._restarting = Restarting(context, self._on_resumed, vouched)
         self.changing = Changing(context, self._leading, self._on_fewer_needed)
@@ -113,7 +107,7 @@ class Router:
         self._electing.on_timer()
         self._leading.on_timer()
         self._taking.on_timer()
-        self.giving.on_timer()
+        self.serving.on_timer()
         self._learning.on_timer()
         self._restarting.on_timer()
         self.origin.on_timer()
@@ -162,7 +156,7 @@ class Router:
             case SnapshotPart():
                 self._taking.on_part(sender, message)
             case SnapshotPull():
-                self.giving.on_pull(sender, message)
+                self.serving.on_pull(sender, message)
             case Released():
                 self._leading.releasing.on_released(sender, message)
             case Starting():
@@ -177,7 +171,7 @@ class Router:
     def _dispatch_by_configuration(self, sender: MemberId, message: LogMessage) -> None:
         context = self.context
         if message.configuration < context.number:
-            self._answer_superseded(sender)
+            self.serving.answer_superseded(sender)
         elif message.configuration > context.number:
             if isinstance(message, Prepare):
                 self._early_prepare = (sender, message)
@@ -194,10 +188,6 @@ class Router:
         if not context.is_member or context.role is Role.STARTING:
             return False
         return context.configuration.incarnations.get(sender) == incarnation
-
-    def _answer_superseded(self, sender: MemberId) -> None:
-        context = self.context
-        context.outbox.send(sender, Superseded(context.number, context.identity.incarnation, context.configuration))
 
     def _on_log_message(self, sender: MemberId, message: LogMessage) -> None:
         match message:
@@ -274,47 +264,18 @@ class Router:
             self._electing.retire()
 
     def _on_catch_up(self, sender: MemberId, message: CatchUp) -> None:
-        context = self.context
         position = (message.configuration, message.slot)
         self.changing.note_learner(Identity(sender, message.incarnation), position)
-        batches = context.log.read_from(position, context.settings.part_bytes_max)
-        if batches is None:
-            self.giving.want(sender)
-            return
-        self.giving.forget(sender)
-        following = (message.configuration, message.slot + len(batches))
-        is_last = following >= context.log.state.position
-        incarnation, first_slot, leader = context.identity.incarnation, message.slot, context.leader
-        part = LogPart(message.configuration, incarnation, first_slot, tuple(batches), is_last, leader)
-        context.outbox.send(sender, part)
+        self.serving.on_catch_up(sender, message)
 
     def _on_starting(self, sender: MemberId, message: Starting) -> None:
         context = self.context
         if message.configuration < context.number:
-            self._answer_superseded(sender)
+            self.serving.answer_superseded(sender)
         elif message.configuration > context.number:
             self._learning.note_ahead((message.configuration, 0), sender, is_urgent=True)
         else:
             self._restarting.on_starting(sender, message)
-
-    def compact(self, sequence: int) -> None:
-        """The application's durable state covers everything up to `sequence`: forget the log below."""
-        context = self.context
-        if not context.log.compact(sequence):
-            return
-        base = context.log.base
-        write = context.outbox.write
-        write(put_base(base.record()))
-        if base.configuration.number == context.number:
-            # The promise may be known from a vote alone, whose record goes now.
-            write(put_promise(context.number, context.acceptor.promised))
-        for forgotten in delete_configurations(base.configuration.number):
-            write(forgotten)
-        for forgotten in delete_slots(base.configuration.number, base.next_slot):
-            write(forgotten)
-        if context.gap is not None:
-            context.gap = None
-            write(delete_gap())
 
     # --- news of one part for the others -----------------------------------------------------------------------
 

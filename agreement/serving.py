@@ -1,0 +1,68 @@
+"""What a server does for those who lag, and when it forgets the log itself.
+
+Source: design "Agreement stage", Log and checkpoints.
+"""
+
+from agreement.context import Context
+from agreement.identifiers import MemberId
+from agreement.messages import CatchUp, LogPart, SnapshotPull, Superseded
+from agreement.records import delete_configurations, delete_gap, delete_slots, put_base, put_promise
+from agreement.transferring import Giving
+
+
+class Serving:
+    """Answers with the log, a snapshot, or the word that a configuration has ended."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._giving = Giving(context)
+
+    def answer_superseded(self, sender: MemberId) -> None:
+        """`sender` spoke about a configuration that has ended."""
+        context = self._context
+        context.outbox.send(sender, Superseded(context.number, context.identity.incarnation, context.configuration))
+
+    def on_catch_up(self, sender: MemberId, message: CatchUp) -> None:
+        """Give what follows the sender's position, from the log if it is kept."""
+        context = self._context
+        batches = context.log.read_from((message.configuration, message.slot), context.settings.part_bytes_max)
+        if batches is None:
+            self._giving.want(sender)
+            return
+        self._giving.forget(sender)
+        following = (message.configuration, message.slot + len(batches))
+        is_last = following >= context.log.state.position
+        incarnation, first_slot, leader = context.identity.incarnation, message.slot, context.leader
+        part = LogPart(message.configuration, incarnation, first_slot, tuple(batches), is_last, leader)
+        context.outbox.send(sender, part)
+
+    def on_pull(self, sender: MemberId, message: SnapshotPull) -> None:
+        """Give one more piece of a snapshot."""
+        self._giving.on_pull(sender, message)
+
+    def provide(self, member: MemberId, sequence: int, application: bytes) -> None:
+        """The application's state for a member that lags is here."""
+        self._giving.provide(member, sequence, application)
+
+    def on_timer(self) -> None:
+        """Drop snapshots that nobody pulls."""
+        self._giving.on_timer()
+
+    def compact(self, sequence: int) -> None:
+        """The application's durable state covers everything up to `sequence`: forget the records below."""
+        context = self._context
+        if not context.log.compact(sequence):
+            return
+        base = context.log.base
+        write = context.outbox.write
+        write(put_base(base.record()))
+        if base.configuration.number == context.number:
+            # The promise may be known from a vote alone, whose record goes now.
+            write(put_promise(context.number, context.acceptor.promised))
+        for forgotten in delete_configurations(base.configuration.number):
+            write(forgotten)
+        for forgotten in delete_slots(base.configuration.number, base.next_slot):
+            write(forgotten)
+        if context.gap is not None:
+            context.gap = None
+            write(delete_gap())
