@@ -26,6 +26,7 @@ from agreement.output import (
 from agreement.storage import Put
 from exec_wrapper.wire import FromWrapper, WrapperHello
 from replica_manager.cell.effects import StateCompared, StateRefused
+from replica_manager.cell.roles import Role
 from replica_manager.control.event_log import EventLog
 from replica_manager.core_output import CoreOutput
 from replica_manager.errors import CheckpointUnderWay
@@ -382,8 +383,12 @@ class ReplicaServer:
         if any(feed.power is Power.STARTING for feed in feeds) or self.driver.core.leader is None:
             return "starting"
         cell = self.core.cell
+        if len(cell.domains_in(Role.ACTIVE)) < cell.threshold:
+            return "not_serving"
         is_whole = len(cell.live_servers) == cell.f + 1 and all(feed.power is not Power.GONE for feed in feeds)
-        return "serving" if is_whole else "degraded"
+        oldest_open = self.core.requests.get(self.core.buffer.prefix + 1)
+        is_agreed = oldest_open is None or not oldest_open.is_contested
+        return "serving" if is_whole and is_agreed else "degraded"
 
 
 def _snake_case(name: str) -> str:

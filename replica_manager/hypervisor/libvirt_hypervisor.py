@@ -86,8 +86,9 @@ class LibvirtHypervisor:
         record = self._records.get(spec.domain_id)
         if record is None:
             check_spec(spec)
-            files = [spec.disk_path, spec.console_path]
-            record = MachineRecord(spec.domain_id, self._name(spec.domain_id), spec, files, [spec.channel_path])
+            # The console stays when the domain goes: it says why.
+            files, sockets = [spec.disk_path], [spec.channel_path]
+            record = MachineRecord(spec.domain_id, self._name(spec.domain_id), spec, files, sockets)
             self._records[spec.domain_id] = record
         elif record.spec not in (None, spec):
             raise DomainRefused(f"Domain {spec.domain_id} is already defined with another specification.")
@@ -181,6 +182,8 @@ class LibvirtHypervisor:
             return
         for path in (spec.disk_path, spec.channel_path, spec.console_path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not spec.reuse_disk:
+            spec.console_path.unlink(missing_ok=True)
         try:
             if spec.disk_base is not None:
                 await self._session.in_thread(create_overlay, spec.disk_base, spec.disk_path, reuse=spec.reuse_disk)

@@ -114,6 +114,8 @@ class SubprocessHypervisor:
                 await asyncio.to_thread(shutil.rmtree, spec.disk_path, ignore_errors=True)
             for directory in (spec.disk_path, spec.channel_path.parent, spec.console_path.parent):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not spec.reuse_disk:
+                spec.console_path.unlink(missing_ok=True)
 
     async def start(self, domain_id: DomainId) -> None:
         """See `Hypervisor.start`."""
@@ -143,7 +145,6 @@ class SubprocessHypervisor:
                 await _until(lambda: child.pid is None, SIGNAL_TIMEOUT_S, f"Domain {domain_id} did not end")
             child.spec.channel_path.unlink(missing_ok=True)
             if not keep_disk:
-                child.spec.console_path.unlink(missing_ok=True)
                 await asyncio.to_thread(shutil.rmtree, child.spec.disk_path, ignore_errors=True)
             self._children.pop(domain_id, None)
 

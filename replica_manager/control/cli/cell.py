@@ -54,7 +54,9 @@ def up(settings: Settings, fresh: bool, yes: bool, dry_run: bool) -> int:
 
     network = network_of(config)
     if is_running(config):
-        click.echo(f"cell {config.cell.name} already runs", err=True)
+        if fresh:
+            raise click.UsageError(f"the cell {config.cell.name} runs: `spare cell down` first, then --fresh")
+        click.echo(f"cell {config.cell.name} already runs, with the configuration of its start", err=True)
         return ExitCode.OK
     old_state = plan_fresh(config) if fresh else ()
     if dry_run:
