@@ -14,7 +14,7 @@ from tests.fuzz.hostile_links import attack_links
 from tests.fuzz.in_process import MEMORY_GROWTH_BYTES_MAX
 from tests.fuzz.live_cell import HOSTILE_DOMAIN, LiveCell, live_cell
 from tests.fuzz.mutations import Mutator
-from tests.fuzz.ports import S1, W0, Port, admin_port, client_port, control_port, member_port, peer_port, throw
+from tests.fuzz.ports import S1, W0, Port, admin_port, client_port, control_port, flood, member_port, peer_port, throw
 
 AT_ONCE = 16
 """Throws under way: below the limits on connections, reaching which would be refused under another name."""
@@ -97,6 +97,10 @@ async def _attack(cell: LiveCell, siege: Siege, count: int, seed: int, report: R
             answered, started = _answered(clients), time.monotonic()
             await _bombard(port, share, seed, siege)
             _report_port(port.name, share, time.monotonic() - started, clients, answered, report)
+        for server in cell.servers:
+            siege.named[server, "client_rejected"] += await flood(cell, server)
+        await _expect_progress(clients)
+        report("  all client connections taken: correct clients that were connected are served")
         await _let_loose(cell, siege, clients)
         await _expect_progress(clients)
         after = await asyncio.to_thread(cell.memory_bytes)

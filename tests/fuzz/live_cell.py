@@ -31,6 +31,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ADAPTERS = {"framed": "exec_wrapper.examples.key_value", "http": "tests.fuzz.web_service"}
 HOSTILE_DOMAIN = "s1.g1"
 EVENTS_ASKED = 1000
+CONNECTIONS_MAX = 200
+"""Of clients; small, so that they can be used up."""
 
 TEMPLATE = """[cell]
 name = "{name}"
@@ -42,6 +44,9 @@ runtime_dir = "{directory}/run"
 [hypervisor]
 driver = "subprocess"
 isolation = "none"
+
+[limits]
+connections_max = {connections_max}
 
 [service]
 listen = "{listen}"
@@ -150,6 +155,7 @@ def _configuration(listen: str, mutants: int, seed: int, directory: Path) -> str
         mutants=mutants,
         seed=seed,
         adapter=ADAPTERS[listen],
+        connections_max=CONNECTIONS_MAX,
     )
     for server in range(2):
         text += f'\n[[server]]\nid = {server}\npublic_address = "127.0.0.1:{free_port()}"\n'

@@ -20,11 +20,13 @@ from replica_manager.ordering.peer_transport import FRAME_BYTES_MAX
 from replica_manager.peer_messages import PeerMessage
 from replica_manager.server_settings import request_bytes_max
 from tests.fuzz import corpus
-from tests.fuzz.live_cell import LiveCell
+from tests.fuzz.live_cell import CONNECTIONS_MAX, LiveCell
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 ANSWER_TIMEOUT_S = 60.0
 PIECE_BYTES = 64 * 1024
+BEYOND = 30
+"""Connections above the limit in a flood."""
 LEFT_OUT = ("stop", "checkpoint")
 """Commands that a mutant of another one may become, and that would be obeyed."""
 W0, S1 = MemberId.witness(0), MemberId.server(1)
@@ -206,3 +208,19 @@ async def throw(port: Port, server: int, mutant: bytes) -> int:
         with contextlib.suppress(OSError):
             await writer.wait_closed()
     return port.count_named(mutant, answer)
+
+
+async def flood(cell: LiveCell, server: int) -> int:
+    """Take all client connections of a server, and some more; return how many it must have refused by name."""
+    streams = [await asyncio.open_connection(*cell.client_address(server)) for _ in range(CONNECTIONS_MAX + BEYOND)]
+    reads = [asyncio.ensure_future(reader.read(1)) for reader, _ in streams]
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            while sum(read.done() for read in reads) < BEYOND:
+                await asyncio.wait([read for read in reads if not read.done()], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for read, (_, writer) in zip(reads, streams, strict=True):
+            read.cancel()
+            writer.close()
+        await asyncio.gather(*reads, *(writer.wait_closed() for _, writer in streams), return_exceptions=True)
+    return BEYOND
