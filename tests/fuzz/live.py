@@ -137,12 +137,14 @@ async def _bombard(port: Port, count: int, seed: int, siege: Siege) -> None:
 
     async def one(server: int, mutant: bytes) -> None:
         async with limit:
-            siege.named[server, port.kinds[0]] += await throw(port, server, mutant)
+            named = await throw(port, server, mutant)  # apart: others add to the same count meanwhile
+            siege.named[server, port.kinds[0]] += named
 
     async with asyncio.TaskGroup() as group:
         for index in range(count):
             async with limit:  # no more tasks than throws under way
-                group.create_task(one(index % 2, _garbage(mutator, port)))
+                server = port.servers[index % len(port.servers)]
+                group.create_task(one(server, _garbage(mutator, port)))
     siege.thrown += count
 
 

@@ -47,6 +47,8 @@ class Port:
     """How many refusals of this mutant, answered so, must be events."""
     kinds: tuple[str, ...]
     """Names of these events."""
+    servers: tuple[int, ...] = (0, 1)
+    """Whom it belongs to; thrown at in turn."""
     has_half_close: bool = True
 
 
@@ -116,12 +118,12 @@ def member_port(cell: LiveCell, member: MemberId) -> Port:
     context = cell.tls_of(member).context(is_dialer=True)
 
     async def connect(server: int) -> Streams:
-        host, port = cell.peer_address(0 if member.is_server else server)
-        return await asyncio.open_connection(host, port, ssl=context, server_hostname="member")
+        return await asyncio.open_connection(*cell.peer_address(server), ssl=context, server_hostname="member")
 
     samples = [join_frames([GREETING, frame]) for frame in corpus.peer_frames()]
     name = f"peer port, as {member}"
-    return Port(name, samples, connect, _is_refused_at_once, _always, ("peer_refused",), has_half_close=False)
+    servers = (0,) if member.is_server else (0, 1)
+    return Port(name, samples, connect, _is_refused_at_once, _always, ("peer_refused",), servers, has_half_close=False)
 
 
 def _to(address: Callable[[int], tuple[str, int]]) -> Callable[[int], Coroutine[Any, Any, Streams]]:
