@@ -14,7 +14,7 @@ import msgspec
 from images.errors import RecipeInvalid
 from images.recipe import ImageDefinition, Recipe, RecipeFile, canonical_recipe
 
-BUILD_FORMAT: Final = 1
+BUILD_FORMAT: Final = 2
 """Counts up whenever the builder makes something else of the same inputs."""
 GUEST_ROOT: Final = "/opt/spare"
 WHEELS_ROOT: Final = f"{GUEST_ROOT}/lib"
