@@ -44,18 +44,20 @@ class Acceptor:
         ballots = [record.ballot for record in stored.slots.values() if record.ballot is not None]
         self.promised = max([stored.promised, *ballots])
         for slot, record in stored.slots.items():
-            if slot > decided:
-                # A batch known to be decided, above a hole: every ballot from now on can only propose it again.
-                ballot = self.promised if record.ballot is None else record.ballot
-                self.votes[slot] = Vote(ballot, record.batch, decode_batch(record.batch))
+            # A batch that was learned to be decided, above a gap, is no vote; those who chose it have theirs.
+            if slot > decided and record.ballot is not None:
+                self.votes[slot] = Vote(record.ballot, record.batch, decode_batch(record.batch))
 
     def run_after(self, decided: int) -> Run:
-        """The slots voted for in `run_ballot`, without a hole, given that everything up to `decided` is decided.
+        """The newest slots voted for in `run_ballot` without a hole, given that everything up to `decided` is decided.
 
-        A decided slot counts as voted for: every ballot can only propose the same again.  Without that a hole, left
-        by a message lost or a restart, would never close, since nobody proposes a decided slot again.
+        A hole that is decided, left by a message lost or a restart, never closes, since nobody proposes a decided slot
+        again; the run then begins anew above it.  The hole itself must not count as voted for: it may have been
+        decided, otherwise, in a higher ballot than this one.
         """
-        following = max(self._run_through, decided) + 1
+        if self._run_through < decided:
+            self._run_first, self._run_through = decided + 1, decided
+        following = self._run_through + 1
         votes, ballot = self.votes, self.run_ballot
         while (vote := votes.get(following)) is not None and vote.ballot == ballot:
             following += 1

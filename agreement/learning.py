@@ -25,6 +25,10 @@ class ConfigurationListener(Protocol):
         """The present configuration is a new one."""
         ...
 
+    def on_told(self) -> None:
+        """Others have told this server what is decided."""
+        ...
+
 
 class Learning:
     """Turns votes and pieces of the log into deliveries."""
@@ -220,6 +224,7 @@ class Learning:
             if self._decide(slot, raw, batch):
                 return
         if new:
+            self._listener.on_told()
             context.acceptor.forget_through(range(first, context.log.decided + 1))
             self._listener.on_delivered()
 

@@ -109,7 +109,7 @@ class Accept(_Message, frozen=True, tag=3):
 
 
 class Accepted(_Message, frozen=True, tag=4):
-    """Phase 2b: each of the slots `first … through` has the sender's durable vote in `ballot`, or is decided anyway.
+    """Phase 2b: the sender's durable votes for the slots `first … through` in `ballot`; none if `first > through`.
 
     Servers tell it to all servers, so that each learns by itself what is decided; witnesses tell the leader.
     """

@@ -12,7 +12,7 @@ from agreement.birth import Start, begin_life, check_memory
 from agreement.changes import Change
 from agreement.configuration import Configuration
 from agreement.context import Context, Role
-from agreement.identifiers import Identity, MemberId
+from agreement.identifiers import Ballot, Identity, MemberId
 from agreement.log import Log, LogState
 from agreement.messages import Message
 from agreement.output import Output
@@ -217,6 +217,11 @@ class Node:
     def leader(self) -> MemberId | None:
         """Whom this server follows (itself, if it leads)."""
         return self._context.leader
+
+    @property
+    def leader_ballot(self) -> Ballot | None:
+        """The ballot in which `leader` leads."""
+        return self._context.leader_ballot
 
     @property
     def is_member(self) -> bool:

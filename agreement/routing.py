@@ -288,6 +288,17 @@ class Router:
         elif context.campaign is not None:
             self._electing.maybe_lead()
 
+    def on_told(self) -> None:
+        """What is decided was learned from others, not counted here: a leader was replaced without noticing.
+
+        1. s3, leader with ballot 1, proposes X; s1 votes for it.  2. s2 gets Y chosen for the slot with ballot 2;
+        s3 and s1 do not hear of ballot 2.  3. s3 asks s2 for the log and learns Y.  4. If s3 went on leading, its word
+        that the slot is decided would make s1 deliver X.
+        """
+        if self.context.proposer is not None:
+            self._electing.stand_down()
+            self._electing.await_leader()
+
     def on_configuration(self, led_before: bool) -> None:
         """The present configuration is a new one."""
         self._enter(led_before)
@@ -300,6 +311,7 @@ class Router:
         if is_new_configuration:
             self._learning.enter_configuration()
         else:
+            self.on_told()
             self.on_delivered()
             self._learning.advance()
 

@@ -110,7 +110,7 @@ class Voting:
             self._refuse(sender, heartbeat)
             return False
         decided = context.log.decided
-        run = acceptor.run_after(decided) if acceptor.run_ballot == heartbeat.ballot else Run(0, decided)
+        run = acceptor.run_after(decided) if acceptor.run_ballot == heartbeat.ballot else Run(decided + 1, decided)
         ack = HeartbeatAck(
             context.number,
             context.identity.incarnation,

@@ -49,12 +49,12 @@ def test_a_run_stops_at_a_hole_and_goes_on_when_it_closes() -> None:
     assert acceptor.run_after(-1) == Run(0, 4)
 
 
-def test_a_decided_slot_closes_a_hole() -> None:
-    """Nobody proposes it again, so it would stay for ever."""
+def test_a_run_begins_anew_above_a_hole_that_is_decided() -> None:
+    """Nobody proposes it again, so it would stay for ever; but it may have been decided in a higher ballot."""
     acceptor = Acceptor(1)
     vote(acceptor, LOW, 0, 4)
-    assert acceptor.run_after(2) == Run(0, 2)
-    assert acceptor.run_after(3) == Run(0, 4)
+    assert acceptor.run_after(2) == Run(3, 2)
+    assert acceptor.run_after(3) == Run(4, 4)
 
 
 def test_another_ballot_begins_another_run() -> None:

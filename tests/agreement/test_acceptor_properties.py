@@ -51,11 +51,11 @@ def test_a_restart_takes_the_promise_from_a_vote_if_that_is_newer() -> None:
     assert Acceptor(1, stored).promised == HIGH
 
 
-def test_a_restart_leaves_out_what_is_decided_and_reports_a_decided_batch_above_a_hole_as_newest() -> None:
-    """No ballot can propose anything else for a decided slot, so the report must win over every other."""
+def test_a_restart_leaves_out_what_is_decided_and_what_was_only_learned() -> None:
+    """A batch learned to be decided, above a gap, is no vote; it must not count as one in whatever ballot comes."""
     raw = encode_batch(batch(b"x"))
-    stored = StoredConfiguration(HIGH, {0: SlotRecord(LOW, -1, raw), 2: SlotRecord(None, 2, raw)})
-    assert Acceptor(1, stored, decided=0).report(0) == [VoteReport(2, HIGH, raw)]
+    slots = {0: SlotRecord(LOW, -1, raw), 1: SlotRecord(LOW, -1, raw), 2: SlotRecord(None, 2, raw)}
+    assert Acceptor(1, StoredConfiguration(HIGH, slots), decided=0).report(0) == [VoteReport(1, LOW, raw)]
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 4), st.integers(0, 1), st.integers(0, 3)), max_size=40))

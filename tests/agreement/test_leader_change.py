@@ -6,7 +6,7 @@ import pytest
 
 from agreement.context import Role
 from agreement.identifiers import MemberId
-from agreement.messages import Accept, Nack, Prepare, Promise
+from agreement.messages import Accept, CatchUp, Nack, Prepare, Promise
 from agreement.output import LeaderChanged
 from agreement.settings import AgreementSettings
 from tests.agreement.local_cell import S0, S1, S2, W0, W1, LocalCell
@@ -188,3 +188,33 @@ def test_a_follower_s_crash_needs_no_new_leader(crashed: MemberId) -> None:
     assert cell.payloads(S0) == [b"x"]
     assert {flight[1] for flight in cell.messages(Accept) if not flight[1].is_server} <= {W0, W1}
     assert len(cell.messages(Prepare)) == 2
+
+
+def test_a_leader_that_is_told_what_was_decided_without_it_stops_leading() -> None:
+    """Its word that a slot is decided stands for what it proposed there itself.
+
+    1. s0 (ballot 1) and s1 vote for x, which is not a quorum.  2. s2 does not hear of it and gets y chosen with both
+    witnesses (ballot 2).  3. s0 is sent the log, but hears nothing of ballot 2.  4. Its next heartbeat reaches s1.
+    """
+    cell = LocalCell(tolerated_faults=2)
+    cell.elect()
+    cell.run()
+    cell.propose(S0, b"x")
+    cell.deliver(next(index for index, flight in enumerate(cell.pool) if flight[1] == S1))
+    cell.pool.clear()
+    cell.sync(S0)
+    cell.sync(S1)
+    cell.pool.clear()
+    cell.cut = {S0, S1}
+    cell.propose(S2, b"y")
+    cell.advance_until(lambda: cell.payloads(S2) == [b"y"])
+    cell.loses = lambda message: getattr(message, "ballot", None) == cell.node(S2).leader_ballot
+    cell.cut.clear()
+    assert cell.node(S0).is_leader
+    cell.cores[S2].receive(S0, CatchUp(1, 1, 0), cell.now_ms)
+    cell.pump(S2)
+    cell.run()
+    assert cell.payloads(S0) == [b"y"]
+    assert not cell.node(S0).is_leader
+    cell.advance(200)
+    assert cell.payloads(S1) in ([], [b"y"])
