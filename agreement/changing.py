@@ -45,6 +45,7 @@ class Changing:
         self._wanted: dict[tuple[type[Change], MemberId], _Wanted] = {}
         self._learners: dict[MemberId, _Learner] = {}
         self._asked_ms = context.now_ms
+        self._may_have_crashed = False
 
     def want(self, change: Change) -> None:
         """Ask for `change` until it is ordered; an impossible one is refused with an event."""
@@ -123,12 +124,20 @@ class Changing:
     def flush(self) -> None:
         """As leader, order one justified change; it ends the configuration."""
         proposer = self._context.proposer
-        if not self._wanted or proposer is None or proposer.change is not None:
+        if proposer is None or proposer.change is not None or not (self._wanted or self._may_have_crashed):
             return
+        change = self._justified_change()
+        if change is not None:
+            self._leading.propose_change(change)
+
+    def _justified_change(self) -> Change | None:
         for wanted in self._wanted.values():
             if self._is_justified(wanted.change):
-                self._leading.propose_change(wanted.change)
-                return
+                return wanted.change
+        # Not kept among those wanted: a server that comes back in time is welcome.
+        self._may_have_crashed = False
+        crashed = self._leading.crashed_server()
+        return None if crashed is None else ServerLeft(crashed.number, fenced=False)
 
     def _is_justified(self, change: Change) -> bool:
         """Whether the next configuration can go on from the first moment."""
@@ -168,12 +177,10 @@ class Changing:
         return self._asked_ms + self._context.settings.resend_ms
 
     def on_timer(self) -> None:
-        """Declare crashes; ask the leader again."""
+        """Look for crashed servers as leader; ask the leader again."""
         context = self._context
         if context.role is Role.LEADER:
-            crashed = self._leading.crashed_server()
-            if crashed is not None and (ServerLeft, crashed) not in self._wanted:
-                self._keep(ServerLeft(crashed.number, fenced=False))
+            self._may_have_crashed = True
         elif self._wanted and context.now_ms - self._asked_ms >= context.settings.resend_ms:
             self._ask()
 

@@ -38,6 +38,8 @@ class Leading:
         self._witness_first: int | None = None
         """The first slot for which the witnesses were asked, while they are."""
         self._decision_sent = -1
+        self._watched_token = 0
+        self._watched_ms = context.now_ms
 
     # --- phase 2 -----------------------------------------------------------------------------------------------
 
@@ -51,6 +53,7 @@ class Leading:
         self._witness_first = None
         self.releasing.begin()
         self._begin_contact()
+        self._watched_token, self._watched_ms = context.outbox.pending_token, context.now_ms
         self._beat = 0
         self._send_heartbeat()
         for proposal in inherited:
@@ -153,6 +156,7 @@ class Leading:
         if context.role is not Role.LEADER or context.now_ms < self._beat_ms + context.settings.heartbeat_ms:
             return
         self._led_ms = context.now_ms
+        self._watch_own_storage()
         self._send_heartbeat()
         self._use_witnesses_or_not()
         if context.now_ms - self._resent_ms >= context.settings.resend_ms:
@@ -249,6 +253,21 @@ class Leading:
             return None
         return next(iter(self.silent_servers(settings.crash_timeout_ms)), None)
 
+    def _watch_own_storage(self) -> None:
+        outbox = self._context.outbox
+        if outbox.is_durable(self._watched_token):
+            self._watched_token, self._watched_ms = outbox.pending_token, self._context.now_ms
+
+    def has_hung_storage(self) -> bool:
+        """Whether a write of this leader has not become durable for `crash_timeout_ms`.
+
+        Its heartbeats say that it lives, and every server answers, but it never has a vote of its own.
+        """
+        context = self._context
+        silent_ms = context.now_ms - self._watched_ms
+        return silent_ms >= context.settings.crash_timeout_ms and not context.outbox.is_durable(self._watched_token)
+
     def after_pause(self) -> None:
         """This process itself was paused: nobody was silent, nobody was heard."""
         self._contact_ms = dict.fromkeys(self._contact_ms, self._context.now_ms)
+        self._watched_ms = self._context.now_ms

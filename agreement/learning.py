@@ -26,7 +26,7 @@ class ConfigurationListener(Protocol):
         ...
 
     def on_told(self) -> None:
-        """Others have told this server what is decided."""
+        """Others have told this server what is decided, and it is not what it has voted for as leader."""
         ...
 
 
@@ -221,10 +221,11 @@ class Learning:
             if vote is None or vote.raw != raw:
                 context.outbox.write(put_slot(context.number, slot, None, slot, raw))
                 context.decided_written = slot
+            if vote is None or vote.raw != raw or vote.ballot != context.ballot:
+                self._listener.on_told()
             if self._decide(slot, raw, batch):
                 return
         if new:
-            self._listener.on_told()
             context.acceptor.forget_through(range(first, context.log.decided + 1))
             self._listener.on_delivered()
 

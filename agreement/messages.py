@@ -168,6 +168,8 @@ class HeartbeatAck(_Message, frozen=True, tag=10):
     """Highest slot of this configuration up to which the sender would know everything decided after a restart."""
     configuration_durable: int
     """The configuration in which the sender would find itself after a restart."""
+    decided: int = -1
+    """Highest slot up to which the sender knows everything decided; a leader may be behind its followers."""
 
 
 class CatchUp(_Message, frozen=True, tag=11):

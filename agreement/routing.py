@@ -106,6 +106,9 @@ class Router:
             self._leading.after_pause()
         self._electing.on_timer()
         self._leading.on_timer()
+        if self.context.role is Role.LEADER and self._leading.has_hung_storage():
+            self._electing.stand_down()
+            self._electing.await_leader()
         self._taking.on_timer()
         self.serving.on_timer()
         self._learning.on_timer()
@@ -194,9 +197,7 @@ class Router:
             case Accepted():
                 self._on_accepted(sender, message)
             case Accept():
-                if self._voting.on_accept(sender, message):
-                    self._electing.follow(message.ballot)
-                    self._note_decided(message.ballot, message.decided)
+                self._on_accept(sender, message)
             case Forward():
                 if self.context.proposer is not None:
                     self.context.proposer.add(message.entries)
@@ -207,6 +208,7 @@ class Router:
             case HeartbeatAck():
                 self._leading.on_heartbeat_ack(sender, message)
                 self._record_votes(sender, message)
+                self._learning.note_ahead((message.configuration, message.decided + 1), sender)
             case Prepare():
                 self._on_prepare(sender, message)
             case Promise():
@@ -217,6 +219,15 @@ class Router:
                 self.changing.on_forward(message)
             case _:
                 assert_never(message)
+
+    def _on_accept(self, sender: MemberId, accept: Accept) -> None:
+        if not self._voting.on_accept(sender, accept):
+            return
+        self._electing.follow(accept.ballot)
+        if self._voting.is_decided_without(accept):
+            # A leader elected by others, or replaced without noticing: it has to learn, and no vote will help it.
+            self.serving.send_log(sender, accept.configuration, accept.slot)
+        self._note_decided(accept.ballot, accept.decided)
 
     def _on_prepare(self, sender: MemberId, prepare: Prepare) -> None:
         if not self._voting.on_prepare(sender, prepare):
@@ -289,7 +300,7 @@ class Router:
             self._electing.maybe_lead()
 
     def on_told(self) -> None:
-        """What is decided was learned from others, not counted here: a leader was replaced without noticing.
+        """Something else was decided than this server has proposed, if it leads: it was replaced without noticing.
 
         1. s3, leader with ballot 1, proposes X; s1 votes for it.  2. s2 gets Y chosen for the slot with ballot 2;
         s3 and s1 do not hear of ballot 2.  3. s3 asks s2 for the log and learns Y.  4. If s3 went on leading, its word

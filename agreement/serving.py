@@ -23,18 +23,21 @@ class Serving:
         context.outbox.send(sender, Superseded(context.number, context.identity.incarnation, context.configuration))
 
     def on_catch_up(self, sender: MemberId, message: CatchUp) -> None:
-        """Give what follows the sender's position, from the log if it is kept."""
+        """Give what follows the sender's position."""
+        self.send_log(sender, message.configuration, message.slot)
+
+    def send_log(self, member: MemberId, number: int, first_slot: int) -> None:
+        """Send decided batches of configuration `number`, or see to a snapshot if they are not kept any more."""
         context = self._context
-        batches = context.log.read_from((message.configuration, message.slot), context.settings.part_bytes_max)
+        batches = context.log.read_from((number, first_slot), context.settings.part_bytes_max)
         if batches is None:
-            self._giving.want(sender)
+            self._giving.want(member)
             return
-        self._giving.forget(sender)
-        following = (message.configuration, message.slot + len(batches))
-        is_last = following >= context.log.state.position
-        incarnation, first_slot, leader = context.identity.incarnation, message.slot, context.leader
-        part = LogPart(message.configuration, incarnation, first_slot, tuple(batches), is_last, leader)
-        context.outbox.send(sender, part)
+        self._giving.forget(member)
+        is_last = (number, first_slot + len(batches)) >= context.log.state.position
+        incarnation = context.identity.incarnation
+        part = LogPart(number, incarnation, first_slot, tuple(batches), is_last, context.leader)
+        context.outbox.send(member, part)
 
     def on_pull(self, sender: MemberId, message: SnapshotPull) -> None:
         """Give one more piece of a snapshot."""

@@ -79,12 +79,21 @@ class Voting:
             return True
         known = acceptor.votes.get(accept.slot)
         if accept.slot <= decided or (known is not None and known.ballot == accept.ballot):
-            # The same batch again, or after a restart: the leader must hear that it has our vote.
+            # The leader asks again, perhaps after a restart of this server: it must hear which votes it has.
             acceptor.begin_run(accept.ballot, accept.first)
         else:
             self.vote(accept.ballot, accept.first, Proposal(accept.slot, accept.batch, decode_batch(accept.batch)))
         self._has_new_votes = True
         return True
+
+    def is_decided_without(self, accept: Accept) -> bool:
+        """Whether the slot is decided here, and not by this leader's ballot as far as this server took part in it."""
+        context = self._context
+        if accept.slot > context.log.decided:
+            return False
+        run = context.acceptor.run_after(context.log.decided)
+        is_voted = context.acceptor.run_ballot == accept.ballot and run.first <= accept.slot <= run.through
+        return not is_voted
 
     def _report_limit(self, slot: int, decided: int) -> None:
         """Once per position: the leader says the same again and again until this server has caught up."""
@@ -120,6 +129,7 @@ class Voting:
             run.through,
             context.decided_durable,
             context.durable_configuration,
+            decided,
         )
         context.outbox.send_when_durable(sender, ack)
         return True

@@ -51,6 +51,8 @@ class LocalCell:
         self.events: dict[MemberId, list[Event]] = defaultdict(list)
         self.tokens: dict[MemberId, int] = {}
         self.cut: set[MemberId] = set()
+        self.hung: set[MemberId] = set()
+        """Members whose storage makes nothing durable any more."""
         self.loses: Callable[[Message], bool] = lambda message: False
         """Whether the network loses a message."""
         self._delivered: dict[MemberId, int | None] = {}
@@ -198,8 +200,8 @@ class LocalCell:
         for _ in range(rounds_max):
             if self.pool:
                 self.deliver(0)
-            elif self.tokens:
-                self.sync(min(self.tokens))
+            elif ready := [member for member in self.tokens if member not in self.hung]:
+                self.sync(min(ready))
             else:
                 return
         raise AssertionError("messages without end")

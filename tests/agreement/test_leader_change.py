@@ -218,3 +218,51 @@ def test_a_leader_that_is_told_what_was_decided_without_it_stops_leading() -> No
     assert not cell.node(S0).is_leader
     cell.advance(200)
     assert cell.payloads(S1) in ([], [b"y"])
+
+
+def test_a_leader_whose_storage_hangs_is_replaced() -> None:
+    """Its heartbeats go out and are answered, but it never has a vote of its own."""
+    cell = LocalCell()
+    cell.elect()
+    cell.advance(500)
+    cell.hung.add(S0)
+    cell.propose(S0, b"hung")
+    cell.propose(S1, b"x")
+    began_ms = cell.now_ms
+    cell.advance_until(lambda: b"x" in cell.payloads(S1))
+    assert cell.node(S1).is_leader
+    assert cell.now_ms - began_ms < cell.settings.crash_timeout_ms + 2 * cell.settings.election_timeout_max_ms
+    cell.hung.clear()
+    cell.advance_until(lambda: b"x" in cell.payloads(S0))
+
+
+def test_a_follower_whose_storage_hangs_counts_as_silent() -> None:
+    """It answers no heartbeat before what it wrote is durable."""
+    cell = LocalCell()
+    cell.elect()
+    cell.advance(500)
+    cell.hung.add(S1)
+    cell.propose(S0, b"x")
+    cell.advance(cell.settings.witness_timeout_ms + 200)
+    assert cell.payloads(S0) == [b"x"]
+    cell.advance_until(lambda: cell.node(S0).configuration.server_ids == (S0,))
+
+
+def test_a_leader_behind_its_followers_learns_from_them() -> None:
+    """Elected by witnesses, it proposes again what they have decided; no vote of theirs will come."""
+    cell = LocalCell(tolerated_faults=2)
+    cell.elect()
+    cell.advance(500)
+    cell.cut.add(S2)
+    for count in range(3):
+        cell.propose(S0, b"%d" % count)
+        cell.run()
+    assert cell.payloads(S0) == []
+    cell.advance(cell.settings.witness_timeout_ms + 100)
+    assert cell.payloads(S1) == [b"0", b"1", b"2"]
+    cell.cut = {S0, S1}
+    cell.propose(S2, b"x")
+    cell.advance_until(lambda: cell.node(S2).is_leader)
+    cell.cut = set()
+    cell.advance_until(lambda: b"x" in cell.payloads(S0), limit_ms=5_000)
+    assert cell.payloads(S2) == cell.payloads(S1) == cell.payloads(S0) == [b"0", b"1", b"2", b"x"]

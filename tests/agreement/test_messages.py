@@ -52,7 +52,7 @@ EXAMPLES: list[Message] = [
     ForwardChange(1, 2, ServerJoined(1, 2, b"x")),
     ForwardChange(1, 2, WitnessReplaced(1, 2)),
     Heartbeat(1, 2, BALLOT, 4, 5),
-    HeartbeatAck(1, 2, BALLOT, 5, 0, 4, 3, 1),
+    HeartbeatAck(1, 2, BALLOT, 5, 0, 4, 4, 3, 1),
     CatchUp(1, 2, 4),
     LogPart(1, 2, 4, (RAW, RAW), True, MemberId.server(0)),
     LogPart(1, 2, 4, (), True, None),

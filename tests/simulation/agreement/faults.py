@@ -24,6 +24,7 @@ class Faults:
             (self._cut_one_way, 4),
             (self._heal, 4),
             (self._pause, 3),
+            (self._stall_disk, 2),
             (self._lose_memory, 3),
             (self._order_departure, 2),
             (self._crash_several, 1),
@@ -68,6 +69,11 @@ class Faults:
         if process is not None:
             process.pause()
             self._cluster.after(self._rng.choice((100, 700, 3_000)), process.resume)
+
+    def _stall_disk(self) -> None:
+        process = self._cluster.processes.get(self._any_member())
+        if process is not None:
+            process.stall_disk(self._rng.choice((200, 1_000, 5_000)))
 
     def _isolate_server(self) -> None:
         """Cut one server from the other servers, but not from the witnesses."""

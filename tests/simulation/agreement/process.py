@@ -91,6 +91,7 @@ class Process:
         self._sync_max_ms = options.sync_max_ms
         self._compaction_interval = options.compaction_interval
         self._is_syncing = False
+        self._stalled_until_ms = 0
         self._token: int | None = None
         self._timer_ms: int | None = None
         self._postponed: list[Callable[[], None]] = []
@@ -148,6 +149,10 @@ class Process:
         for action in postponed:
             self.do(action)
 
+    def stall_disk(self, duration_ms: int) -> None:
+        """Let no sync that begins from now on end before `duration_ms` have passed."""
+        self._stalled_until_ms = self._world.now_ms + duration_ms
+
     def crash(self) -> None:
         """End at once; what the disk has not synced may be lost."""
         self.is_alive = False
@@ -180,7 +185,7 @@ class Process:
         self._is_syncing = True
         token, count = self._token, self.disk.storage.unsynced_count
         self._token = None
-        delay_ms = self._world.rng.randint(1, self._sync_max_ms)
+        delay_ms = self._world.rng.randint(1, self._sync_max_ms) + max(0, self._stalled_until_ms - self._world.now_ms)
         self._world.after(delay_ms, lambda: self._on_synced(token, count))
 
     def _on_synced(self, token: int, count: int) -> None:
