@@ -1,7 +1,8 @@
 """What the agreement costs a server per entry, without network, disk and client.
 
-Run it with `python -m benchmarks.agreement_micro`.  All servers of a cell run in this process; every message is encoded and
-decoded, every write is handed back as durable.  The CPU time that each server spends inside its core and codec is divided by the entries delivered.
+Run it with `python -m benchmarks.agreement_micro`.  All servers of a cell run in this process; every message is encoded
+and decoded, every write is handed back as durable.  The time that each server spends inside its core and codec is
+divided by the entries delivered.
 """
 
 import argparse
