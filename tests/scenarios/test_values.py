@@ -3,13 +3,18 @@
 Source: design "Execution and voting" (`M10`), "What may be dropped, and catching up" (`L12`).
 """
 
+from collections.abc import Mapping
+
 import pytest
 
 from replica_manager.core_output import CoreOutput
-from replica_manager.execution.request_log import RequestRecord
+from replica_manager.execution.feed import Feed
+from replica_manager.execution.request_log import RequestLog, RequestRecord
 from replica_manager.identifiers import ClientId, DomainId
 from replica_manager.intake.port import Outcome
 from replica_manager.peer_messages import FetchResult, ManagerMessage, Result, StableNotice, Votes
+from replica_manager.updates.retention import Retention
+from replica_manager.voting.catch_up import CatchUp
 from replica_manager.voting.value_exchange import ValueExchange
 from tests.replica_manager.lockstep_cell import LockstepCell, RecordingSink
 
@@ -131,10 +136,15 @@ def test_a_lost_question_or_answer_is_asked_again_and_of_another_server(kind: ty
     assert asked[:2] == [0, 1]
 
 
-@pytest.mark.parametrize("f", [1, 2])
-def test_lost_votes_come_again_without_a_stall(f: int) -> None:
-    """L12: a server whose prefix stands still for half a stall timeout is sent votes and notices unasked."""
-    cell = LockstepCell(f)
+class HelpsNobody(CatchUp):
+    """Planted: `L12` taken out: votes are sent once."""
+
+    def resend(self, server: int, requests: RequestLog, feeds: Mapping[DomainId, Feed], output: CoreOutput) -> None:
+        """Send nothing."""
+
+
+def outcomes_after_lost_votes(cell: LockstepCell) -> list[Outcome]:
+    """All votes on a request are lost, once."""
     sink = RecordingSink()
     client = cell.open_client(0, sink)
     cell.is_lost = lambda _sender, _receiver, message: isinstance(message, Votes)
@@ -143,7 +153,21 @@ def test_lost_votes_come_again_without_a_stall(f: int) -> None:
     cell.is_lost = lambda *_: False
     for _ in range(6):
         cell.tick(50)
-    assert [outcome for _, _, outcome, _ in sink.replies] == [Outcome.ANSWERED]
+    return [outcome for _, _, outcome, _ in sink.replies]
+
+
+@pytest.mark.parametrize("f", [1, 2])
+def test_l12_lost_votes_come_again_without_a_stall(f: int) -> None:
+    """A server whose prefix stands still for half a stall timeout is sent votes and notices unasked."""
+    assert outcomes_after_lost_votes(LockstepCell(f)) == [Outcome.ANSWERED]
+
+
+def test_l12_planted_votes_that_are_sent_once_leave_the_request_open() -> None:
+    """The scenario above finds it."""
+    cell = LockstepCell(1)
+    for core in cell.cores:
+        core.catch_up.__class__ = HelpsNobody
+    assert outcomes_after_lost_votes(cell) == []
 
 
 def test_votes_come_again_with_a_new_connection_at_once() -> None:
@@ -158,6 +182,45 @@ def test_votes_come_again_with_a_new_connection_at_once() -> None:
     cell.cores[1].on_peer_up(0)
     cell.settle()
     assert [outcome for _, _, outcome, _ in sink.replies] == [Outcome.ANSWERED]
+
+
+class DropsWhatItHas(Retention):
+    """Planted: `L12` taken out: what is stable here is dropped here."""
+
+    def drop(self) -> None:
+        """Look at nobody else."""
+        self._requests.forget_values_through(self._buffer.prefix)
+
+
+def lag_after_a_cut(cell: LockstepCell) -> int:
+    """1. Server 2 has no domain and hears nothing, while the others go on, report and refresh.  2. It hears again."""
+    for domain in (DomainId("s2.g2"), DomainId("s2.g1")):
+        cell.cores[2].on_domain_gone(domain, "killed")
+        cell.settle()
+    sink = RecordingSink()
+    client = cell.open_client(0, sink)
+    cell.is_lost = lambda _sender, receiver, _message: receiver == 2
+    for number in range(1, 40):
+        outcome_of(cell, 0, sink, client, number)
+    for _ in range(3):
+        cell.tick()
+    cell.is_lost = lambda *_: False
+    for _ in range(20):
+        cell.tick(50)
+    return cell.cores[2].requests.last - cell.cores[2].buffer.prefix
+
+
+def test_l12_what_a_server_that_lags_needs_is_kept_for_it() -> None:
+    """Votes, digests and values are dropped below `stable_all`, nothing else."""
+    assert lag_after_a_cut(LockstepCell(2)) == 0
+
+
+def test_l12_planted_values_dropped_after_the_local_refresh_can_be_fetched_by_nobody() -> None:
+    """The scenario above finds it."""
+    cell = LockstepCell(2)
+    for core in cell.cores:
+        core.retention.__class__ = DropsWhatItHas
+    assert lag_after_a_cut(cell) > 30
 
 
 def test_a_notice_before_its_entry_is_delivered_waits_for_it() -> None:
