@@ -9,8 +9,7 @@ empty memory, and s0 and w, a quorum of the old configuration, choose ServerLeft
 Source: Lamport and Massa, "Cheap Paxos" (2004), section 3.
 """
 
-import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from agreement.acceptor import Acceptor
 from agreement.birth import Start, begin_life, check_memory
@@ -56,15 +55,12 @@ class Witness:
         settings: AgreementSettings,
         members: Iterable[Identity],
         storage_content: Iterable[tuple[bytes, bytes]],
-        rng: random.Random,
         now_ms: int,
-        admit: Callable[[bytes], bytes] | None = None,
         *,
         start: Start,
     ) -> None:
-        """Start a witness; arguments and errors as for `Node`.  It uses neither `rng` nor `admit`."""
+        """Start a witness; arguments and errors as for `Node`."""
         assert not identity.member.is_server, f"{identity} is a server: use Node"
-        del rng, admit
         self._identity = identity
         self._settings = settings
         self._cell = Configuration.first(members)
@@ -82,7 +78,7 @@ class Witness:
         cls, identity: Identity, settings: AgreementSettings, members: Iterable[Identity], now_ms: int
     ) -> "Witness":
         """A witness of a cell that starts for the first time."""
-        return cls(identity, settings, members, (), random.Random(0), now_ms, start=Start.BORN)
+        return cls(identity, settings, members, (), now_ms, start=Start.BORN)
 
     @classmethod
     def recovered(
@@ -98,14 +94,14 @@ class Witness:
         Raises:
             AmnesiaError: the storage is not the complete memory of `identity`.
         """
-        return cls(identity, settings, members, storage_content, random.Random(0), now_ms, start=Start.RECOVERED)
+        return cls(identity, settings, members, storage_content, now_ms, start=Start.RECOVERED)
 
     @classmethod
     def amnesiac(
         cls, identity: Identity, settings: AgreementSettings, members: Iterable[Identity], now_ms: int
     ) -> "Witness":
         """A witness without memory: it votes in no configuration, until a `WitnessReplaced` names its incarnation."""
-        return cls(identity, settings, members, (), random.Random(0), now_ms, start=Start.AMNESIAC)
+        return cls(identity, settings, members, (), now_ms, start=Start.AMNESIAC)
 
     # --- inputs ------------------------------------------------------------------------------------------------
 

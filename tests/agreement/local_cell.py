@@ -82,7 +82,7 @@ class LocalCell:
                 vouched=vouched,
             )
         else:
-            self.cores[member] = Witness(identity, self.settings, self.members, content, rng, self.now_ms, start=start)
+            self.cores[member] = Witness(identity, self.settings, self.members, content, self.now_ms, start=start)
         self._delivered[member] = None
         self.pump(member)
 

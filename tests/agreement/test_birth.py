@@ -27,6 +27,13 @@ def born(identity: Identity) -> tuple[tuple[bytes, bytes], ...]:
     return tuple((write[0], write[1]) for write in core.take_output().writes)
 
 
+def start_with_nothing(identity: Identity, start: Start) -> Node | Witness:
+    """A member whose storage is empty."""
+    if identity.member.is_server:
+        return Node(identity, SETTINGS, MEMBERS, (), random.Random(0), 0, start=start)
+    return Witness(identity, SETTINGS, MEMBERS, (), 0, start=start)
+
+
 @pytest.mark.parametrize("member", [S0, W0])
 def test_the_first_write_is_the_birth_record(member: MemberId) -> None:
     """An empty storage later is then known to have lost something."""
@@ -37,9 +44,8 @@ def test_the_first_write_is_the_birth_record(member: MemberId) -> None:
 @pytest.mark.parametrize("member", [S0, W0])
 def test_an_empty_storage_cannot_be_recovered(member: MemberId) -> None:
     """It would be amnesia under an old identity."""
-    kind = Node if member.is_server else Witness
     with pytest.raises(AmnesiaError, match="memory of nobody"):
-        kind(Identity(member, 1), SETTINGS, MEMBERS, (), random.Random(0), 0, start=Start.RECOVERED)
+        start_with_nothing(Identity(member, 1), Start.RECOVERED)
 
 
 def test_the_memory_of_another_member_or_incarnation_cannot_be_recovered() -> None:
@@ -60,9 +66,8 @@ def test_nobody_is_born_with_a_memory_or_in_a_later_incarnation() -> None:
 @pytest.mark.parametrize("member", [S0, W0])
 def test_an_amnesiac_needs_a_new_incarnation(member: MemberId) -> None:
     """The old one has promised what it does not remember."""
-    kind = Node if member.is_server else Witness
     with pytest.raises(AmnesiaError, match="never used"):
-        kind(Identity(member, 1), SETTINGS, MEMBERS, (), random.Random(0), 0, start=Start.AMNESIAC)
+        start_with_nothing(Identity(member, 1), Start.AMNESIAC)
 
 
 def test_an_amnesiac_erases_what_the_storage_holds() -> None:

@@ -297,4 +297,4 @@ def start_core(
     content = disk.storage.scan(PREFIX, PREFIX_END) if start is Start.RECOVERED else ()
     if identity.member.is_server:
         return node_type(identity, settings, members, content, rng, now_ms, start=start, vouched=vouched)
-    return witness_type(identity, settings, members, content, rng, now_ms, start=start)
+    return witness_type(identity, settings, members, content, now_ms, start=start)
