@@ -1,18 +1,32 @@
 """What a cell could leave behind on a machine: seen before and after, the two must be equal."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
 TRACES = ("processes", "namespaces", "links", "nftables", "mounts", "loop_devices")
+PLACE_OF_CELL = re.compile(r"spare-(.+)-(?:switch|clients|[sw][0-9]+)$")
+"""Names of the namespaces of a cell, and of their mounts."""
 
 
-def machine_traces(mark: str) -> dict[str, list[str]]:
-    """Return what is there.
+def machine_traces(mark: str, cell: str) -> dict[str, list[str]]:
+    """Return what is there; without the namespaces of other cells, which come and go as they like.
 
     Args:
         mark: a text in the command line of every process that counts, such as the cell's directory.
+        cell: the cell's name.
     """
+    found = _everything(mark)
+    return {kind: [line for line in lines if _may_be_of(cell, line)] for kind, lines in found.items()}
+
+
+def _may_be_of(cell: str, line: str) -> bool:
+    place = PLACE_OF_CELL.search(line)
+    return place is None or place[1] == cell
+
+
+def _everything(mark: str) -> dict[str, list[str]]:
     return {
         "processes": _processes(mark),
         "namespaces": sorted(path.name for path in Path("/run/netns").glob("*")),

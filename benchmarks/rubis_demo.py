@@ -31,7 +31,6 @@ from rubis_adapter.client_emulator.settings import EmulatorSettings, Phase, Prog
 IMAGE = "rubis-mariadb"
 DATA_SET_START_US = 1_700_000_000_000_000
 """When the image's data set begins: auctions end one to seven days later."""
-REFRESH_UPDATES_MAX = 20
 CHECKPOINT_TIMEOUT_S = 600.0
 POLL_S = 0.2
 FULL_SESSION_S = 120
@@ -39,7 +38,7 @@ Report = Callable[[str], None]
 
 CELL_FILE = f"""# Made by `spare demo`; `spare cell down -c` this file removes everything after a crash of the command.
 [cell]
-name = "demo"
+name = "%(name)s"
 f = 1
 state_dir = "cell"
 
@@ -52,7 +51,7 @@ clock_start_us = {DATA_SET_START_US}
 image_dir = "%(images)s"
 
 [updates]
-refresh_updates_max = {REFRESH_UPDATES_MAX}
+refresh_updates_max = %(refresh_updates_max)d
 
 [[server]]
 id = 0
@@ -77,8 +76,12 @@ class DemoSettings:
     up_ramp_s: float = 20.0
     think_time_scale: float = 0.5
     seed: int = 1
+    refresh_updates_max: int = 20
+    """Updates per refresh of a passive domain."""
     publish: str = ""
     """`address:port` of this machine where a browser finds the site while the demo runs."""
+    cell_name: str = "demo"
+    """Cells with different names do not get in each other's way."""
 
 
 def run_demo(settings: DemoSettings, report: Report) -> dict[str, Any]:
@@ -93,14 +96,14 @@ def run_demo(settings: DemoSettings, report: Report) -> dict[str, Any]:
     config = _configure(settings)
     network = network_of(config)
     take_down(config, network, plan_down(config, purge=True), report)
-    traces = machine_traces(str(settings.directory))
+    traces = machine_traces(str(settings.directory), settings.cell_name)
     try:
         bring_up(config, network, report)
         document = _serve(settings, config, report)
     finally:
         report("stopping the cell")
         take_down(config, network, plan_down(config, purge=False), report)
-    document["left_behind"] = left_behind(traces, machine_traces(str(settings.directory)))
+    document["left_behind"] = left_behind(traces, machine_traces(str(settings.directory), settings.cell_name))
     return _conclude(settings, document)
 
 
@@ -117,7 +120,13 @@ def _build_image(settings: DemoSettings, report: Report) -> None:
 def _configure(settings: DemoSettings) -> Config:
     file = settings.directory / "cell.toml"
     publish = f'publish = "{settings.publish}"\n' if settings.publish else ""
-    file.write_text(CELL_FILE % {"images": settings.images, "publish": publish})
+    values = {
+        "name": settings.cell_name,
+        "images": settings.images,
+        "refresh_updates_max": settings.refresh_updates_max,
+        "publish": publish,
+    }
+    file.write_text(CELL_FILE % values)
     return load(file)
 
 
@@ -138,7 +147,7 @@ def _serve(settings: DemoSettings, config: Config, report: Report) -> dict[str, 
         "replica_state_digests": dict(last.digests),
         "replica_state_digests_at_start": dict(first.digests),
         "checkpoints": [first.point, last.point],
-        "refresh_updates_max": REFRESH_UPDATES_MAX,
+        "refresh_updates_max": settings.refresh_updates_max,
         "load_average_after": environment()["load_average"],
     }
 

@@ -16,6 +16,7 @@ from replica_manager.control.cli.output import print_json, progress
 @click.option("--session-s", type=click.FloatRange(10, 3600), default=240, show_default=True, help="Measured time.")
 @click.option("--think-time-scale", type=click.FloatRange(0, 10), default=0.5, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--cell-name", default="demo", show_default=True, help="Another name lets two demos run at a time.")
 @click.option("--publish", default="", metavar="ADDRESS:PORT", help="Also serve the site here, for a browser.")
 def demo(
     directory: Path,
@@ -24,6 +25,7 @@ def demo(
     session_s: float,
     think_time_scale: float,
     seed: int,
+    cell_name: str,
     publish: str,
     output: str,
 ) -> None:
@@ -42,6 +44,7 @@ def demo(
         think_time_scale=think_time_scale,
         seed=seed,
         publish=publish,
+        cell_name=cell_name,
     )
     document = run_demo(settings, progress())
     if output == "json":
