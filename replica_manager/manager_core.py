@@ -276,9 +276,8 @@ class ManagerCore:
                     self.catch_up.on_position(server, stable, now_ms)
             case Votes(domain=domain, sequences=sequences, digests=digests):
                 self.voter.record_votes(DomainId(domain), sequences, digests)
-            case StableNotice(sequences=sequences, digests=digests):
-                for index, sequence in enumerate(sequences):
-                    self.voter.record_notice(sequence, digests[32 * index : 32 * index + 32])
+            case StableNotice():
+                self._on_notice(server, message)
             case FetchResult():
                 self.values.answer(server, message, self._output)
             case Result():
@@ -287,6 +286,13 @@ class ManagerCore:
                 if self.board.report(DomainId(domain), point, content_digest):
                     self._close_points([point])
         self._needs_pump = True
+
+    def _on_notice(self, server: int, notice: StableNotice) -> None:
+        for index, sequence in enumerate(notice.sequences):
+            self.voter.record_notice(sequence, notice.digests[32 * index : 32 * index + 32])
+        if notice.sequences and max(notice.sequences) <= self.buffer.prefix:
+            # The peer does not know how far this server is: the message that said so was lost.
+            self._output.sends.append((server, self.position))
 
     @property
     def position(self) -> Position:

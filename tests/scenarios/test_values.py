@@ -184,6 +184,22 @@ def test_votes_come_again_with_a_new_connection_at_once() -> None:
     assert [outcome for _, _, outcome, _ in sink.replies] == [Outcome.ANSWERED]
 
 
+def test_who_is_helped_in_vain_says_how_far_it_is() -> None:
+    """The message that said so was lost: the peer would go on helping for ever, in a cell where nothing happens."""
+    cell = LockstepCell(1)
+    sink = RecordingSink()
+    client = cell.open_client(0, sink)
+    cell.submit(0, sink, client, 1, b"set a 1")
+    core = cell.cores[1]
+    record = core.requests.get(core.buffer.prefix)
+    assert record is not None
+    assert record.stable_digest is not None
+    core.on_peer_message(0, StableNotice([record.sequence], record.stable_digest), 0)
+    assert core.take_output().sends == [(0, core.position)]
+    core.on_peer_message(0, StableNotice([record.sequence + 1], record.stable_digest), 0)
+    assert core.take_output().sends == []
+
+
 class DropsWhatItHas(Retention):
     """Planted: `L12` taken out: what is stable here is dropped here."""
 

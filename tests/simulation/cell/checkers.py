@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from agreement.changes import Entry
+from agreement.node import Node
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.effects import RequestAccepted
 from replica_manager.cell.roles import Role
@@ -177,7 +178,9 @@ def unrest(server: "SimulatedServer", options: Options) -> str | None:
     core = server.core
     update_limit = options.refresh_updates_max + 1
     values = sum(len(record.values) for record in core.requests.records(1))
+    unordered = server.agreement.undelivered_count if isinstance(server.agreement, Node) else 0
     found = {
+        f"{unordered} own entries are not ordered": unordered > 0,
         f"stable up to {core.buffer.prefix} of {core.requests.last}": core.buffer.prefix < core.requests.last,
         f"checkpoint {core.cell.open_point} is open": core.cell.open_point > 0,
         f"{core.admission.waiting_count} clients wait": core.admission.waiting_count > 0,
@@ -193,3 +196,8 @@ def check_rest(servers: "Iterable[SimulatedServer]", options: Options) -> None:
     for server in servers:
         what = unrest(server, options)
         _require(what is None, "rest", f"server {server.number}: {what}")
+
+
+def check_quiet(sent: int) -> None:
+    """A cell in which nothing happens sends nothing but what agreement needs to know who lives."""
+    _require(sent == 0, "quiet", f"{sent} messages between managers with nothing to do")

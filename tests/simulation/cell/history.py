@@ -28,6 +28,8 @@ class History:
         self.orders: dict[int, list[Entry | Change]] = {}
         self.operations: list[Operation] = []
         self.events: Counter[str] = Counter()
+        self.manager_messages = 0
+        """What managers sent each other, agreement apart."""
         self.leader_clock_us = 0
         """The farthest clock of a leader when it proposed something."""
         self.core_events: list[tuple[int, str, dict[str, Any]]] = []

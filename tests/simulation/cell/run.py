@@ -20,6 +20,10 @@ SAFETY_PHASE_US = 6_000_000
 LIVENESS_PHASE_US = 60_000_000
 REST_US = 10_000_000
 """Time to declare a server crashed, and to report and drop what need not be kept."""
+SETTLING_US = 400_000
+"""What was ordered last is delivered everywhere by then."""
+QUIET_US = 600_000
+"""Managers at rest have nothing to say to each other."""
 
 Plant = Callable[[SimulatedServer], None]
 """Takes out a rule on one server, to see that a checker finds it."""
@@ -72,14 +76,20 @@ class Run:
             waiting = [client for client in self.clients if not client.is_done]
             raise RuleBroken(f"liveness: {len(waiting)} of {len(self.clients)} clients wait")
         checkers.check_can_go_on(self.live)
+        self.world.run_until(self.world.now_us + SETTLING_US, lambda: False)
         self.world.run_until(self.world.now_us + REST_US, self._is_at_rest)
         self.check()
+        sent = self.history.manager_messages
+        self.world.run_until(self.world.now_us + QUIET_US, lambda: False)
+        checkers.check_quiet(self.history.manager_messages - sent)
 
     def _is_quietly_finished(self) -> bool:
         return self.world.now_us >= FAULTS_TO_US and self._is_finished()
 
     def _is_at_rest(self) -> bool:
-        return all(checkers.unrest(server, self.options) is None for server in self.live)
+        up = [server.number for server in self.live]
+        has_settled = all(list(server.core.cell.live_servers) == up for server in self.live)
+        return has_settled and all(checkers.unrest(server, self.options) is None for server in self.live)
 
     @property
     def live(self) -> list[SimulatedServer]:

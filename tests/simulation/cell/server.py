@@ -133,6 +133,7 @@ class SimulatedServer(SimulatedMember):
     def after_pass(self) -> None:
         """Do what the core wants done, in the real shell's order."""
         output = self.core.take_output()
+        self.history.manager_messages += len(output.broadcasts) + len(output.sends)
         for payload in output.proposals:
             self._propose(payload)
         for peer in self._peers() if output.broadcasts or output.sends else ():
