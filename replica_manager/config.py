@@ -14,6 +14,7 @@ CellName = Annotated[
     str, Meta(pattern=r"^[a-z]([a-z0-9-]{0,22}[a-z0-9])?$", description="at most 24 of a-z, 0-9, inner -")
 ]
 """Part of paths, certificate names and names of network namespaces."""
+ExtraActive = Annotated[int, Meta(ge=0, le=16)]
 Faults = Annotated[int, Meta(ge=1, le=16)]
 """A cell tolerates at least one fault; every server keeps a connection to every other one."""
 MemberId = Annotated[int, Meta(ge=0, le=255)]
@@ -51,6 +52,10 @@ class CellSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """`local` (one machine), `none`, or a command; used with `witnesses = 0`."""
     max_clock_skew_ms: Milliseconds = 1000
     passive_mode: Literal["suspended", "running"] = "suspended"
+    extra_active: ExtraActive = 0
+    """Active domains beyond the threshold, for services whose replicas are slow at times."""
+    repair: Literal["immediate", "next-recovery"] = "immediate"
+    """When a server that has lost its clean passive domain gets a fresh one."""
 
 
 class ServiceSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -121,6 +126,10 @@ class TimeoutsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     crash_ms: CrashMilliseconds = 4000
     stall_start_ms: Milliseconds = 250
     stall_max_ms: Milliseconds = 30_000
+    execution_limit_ms: Milliseconds = 120_000
+    """For one request; a domain that needs longer is stopped."""
+    state_ms: Milliseconds = 120_000
+    """How long nothing may move while a state is given or set."""
     progress_ms: Milliseconds = 1000
     boot_ms: Milliseconds = 300_000
 

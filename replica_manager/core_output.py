@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from exec_wrapper.wire import ToWrapper
-from replica_manager.cell.effects import StateCompared, StateRefused
+from exec_wrapper.wire import StatePart, ToWrapper
+from replica_manager.cell.effects import RequestResolved, StateCompared, StateRefused
 from replica_manager.execution.feed import PowerAction
 from replica_manager.identifiers import ClientId, DomainId
 from replica_manager.intake.port import Outcome, ReplySink
@@ -27,6 +27,16 @@ class ClientOpening(NamedTuple):
     sink: ReplySink
     token: int
     client: ClientId | None
+
+
+class PartWanted(NamedTuple):
+    """A part of a state that a local domain gave, to be read from this server's disk."""
+
+    point: int
+    domain: DomainId
+    part_index: int
+    receiver: int | None
+    """The server that asks; None: this one."""
 
 
 class NamedEvent(NamedTuple):
@@ -55,3 +65,15 @@ class CoreOutput:
     events: list[NamedEvent] = field(default_factory=list)
     points: list[StateCompared | StateRefused] = field(default_factory=list)
     """Checkpoints that ended, or were refused."""
+    parts: list[tuple[DomainId, StatePart]] = field(default_factory=list)
+    """State parts of local domains, to be kept on this server's disk until their point ends."""
+    parts_wanted: list[PartWanted] = field(default_factory=list)
+    """Parts to be read from there; each is answered by `on_part`, or by a `Part` to the server that asks."""
+    points_ended: list[int] = field(default_factory=list)
+    """Points whose parts nobody needs any more."""
+    boots: list[DomainId] = field(default_factory=list)
+    """Fresh domains to be booted from a clean image."""
+    resolved: list[RequestResolved] = field(default_factory=list)
+    """Operators' decisions that took effect, or did not."""
+    is_leaving: bool = False
+    """No domain of this server can vote any more: have it leave the cell."""

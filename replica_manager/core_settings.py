@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 from replica_manager.execution.feed import FeedSettings
+from replica_manager.faults.fault_handling import FaultSettings
+from replica_manager.faults.watch import WatchSettings
+from replica_manager.recovery.repair import RepairSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,9 @@ class CoreSettings:
     """How often domains make their state durable."""
     stall_start_ms: int
     feed: FeedSettings
+    faults: FaultSettings
+    watch: WatchSettings
+    repair: RepairSettings
     clock_start_us: int = 0
     """See `CellState`."""
     waiting_bytes_max: int = 128 * 1024 * 1024

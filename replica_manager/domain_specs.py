@@ -19,6 +19,11 @@ class DomainSpecs:
         self._paths = CellPaths.of(config)
         self._server: ServerSection = next(server for server in config.server if server.id == server_id)
 
+    @property
+    def storage(self) -> list[str]:
+        """The server's storage directories."""
+        return self._server.storage
+
     def make(self, domain: DomainId, storage_index: int) -> DomainSpec:
         """Return the specification of `domain`, whose disk is in the server's storage directory `storage_index`.
 

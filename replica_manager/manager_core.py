@@ -13,43 +13,57 @@ from exec_wrapper.wire import FromWrapper, WrapperHello
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.effects import (
     ClientIssued,
+    ConsentWanted,
+    DomainSuspected,
     Effect,
     MembershipChanged,
     ProgressMade,
+    RepairRefused,
     RequestAccepted,
+    RequestHeld,
     RequestRefused,
     RequestRepeated,
+    RequestResolved,
     RoleChanged,
     RoundOpened,
     StateCompared,
+    StateEnded,
     StateRefused,
     StateWanted,
 )
 from replica_manager.cell.entries import (
-    Offer,
     PointClosed,
+    Promote,
     RecoveryPoint,
+    Resolve,
     Stopped,
     encode_entry,
 )
 from replica_manager.cell.roles import Role
-from replica_manager.core_output import CoreOutput, NamedEvent
+from replica_manager.cell.state_points import CHECKPOINT, StatePoint
+from replica_manager.core_output import CoreOutput, NamedEvent, PartWanted
 from replica_manager.core_settings import CoreSettings
 from replica_manager.execution.domain_answers import DomainAnswers
 from replica_manager.execution.feed import Feed, FeedMisuse, Power, PowerAction
 from replica_manager.execution.request_log import RequestLog, RequestRecord
+from replica_manager.faults.fault_handling import FaultHandling
+from replica_manager.faults.resolving import Resolving
+from replica_manager.faults.watch import DomainWatch
 from replica_manager.identifiers import DomainId
 from replica_manager.intake.admission import Admission
 from replica_manager.intake.port import Outcome, ReplySink, Submission
 from replica_manager.peer_messages import (
+    FetchPart,
     FetchResult,
     ManagerMessage,
+    Part,
     Position,
     Result,
     StableNotice,
     StateDigests,
     Votes,
 )
+from replica_manager.recovery.repair import Repair
 from replica_manager.recovery.state_digests import CheckpointBoard
 from replica_manager.updates.retention import Retention
 from replica_manager.updates.update_buffer import UpdateBuffer
@@ -70,7 +84,8 @@ class ManagerCore:
         self.cell = CellState(settings.f, settings.client_table_entries_max, settings.clock_start_us)
         self.requests = RequestLog()
         self.buffer = UpdateBuffer()
-        self.voter = Voter(self.cell, self.requests, self.buffer, self._on_complete, self._on_finding)
+        self._output = CoreOutput()
+        self.voter = Voter(self.cell, self.requests, self.buffer, self._on_complete, self._on_finding, self._on_lag)
         self.admission = Admission(settings.client_table_entries_max, settings.request_bytes_max)
         patience_ms = settings.stall_start_ms // 2
         self.catch_up = CatchUp(patience_ms)
@@ -81,13 +96,20 @@ class ManagerCore:
             for record in self.cell.domains.values()
             if record.server == settings.server
         }
-        self.answers = DomainAnswers(self.feeds, self.requests, self.voter, self.board)
+        self.faults = FaultHandling(
+            settings.server, settings.faults, self.cell, self.requests, self.buffer, self.feeds, self.voter
+        )
+        self.watch = DomainWatch(settings.watch, self.cell, self.requests, self.feeds)
+        self.repair = Repair(settings.server, settings.repair, self.cell, self.feeds, self.buffer)
+        self.resolving = Resolving(self.cell, self.requests, self.feeds, self.voter)
+        self.answers = DomainAnswers(self.cell, self.feeds, self.requests, self.voter, self.board, self.repair)
         self.retention = Retention(self.cell, self.requests, self.buffer, self.feeds)
         self.values = ValueExchange(settings.server, self.cell, self.requests, self.feeds, patience_ms)
         self.voter.on_value_missing = lambda record: self.values.maybe_ask(record, self._output)
         self.findings: dict[tuple[str, int], Contradiction | Verdict] = {}
-        self._output = CoreOutput()
         self._needs_pump = False
+        self._needs_look = False
+        self._has_asked_to_leave = False
         self._deferred: list[bytes] = []
         self._progress_at_ms = now_ms + settings.progress_ms
         self._sync_at_ms = now_ms + settings.sync_ms
@@ -165,26 +187,49 @@ class ManagerCore:
             case RoleChanged():
                 self._on_role_changed(effect)
             case MembershipChanged():
-                self._event("membership_changed", **effect._asdict())
-                self.catch_up.forget_peers_except(effect.live_servers)
-                self.values.on_roles_changed()
-                self.voter.recount()
-                self.retention.drop()  # who left does not hold it up any more
-            case RoundOpened(round_number=round_number, activations=count):
-                self._event("round_opened", round=round_number, count=count, sequence=sequence)
-                self._offer(round_number)
+                self._on_membership_changed(effect)
             case ProgressMade():
                 self.retention.on_progress(effect)
-            case StateWanted(kind=kind, token=token):
-                self._on_state_wanted(sequence, kind, token)
             case StateRefused() | StateCompared():
                 self._output.points.append(effect)
+            case _:
+                self._on_fault_effect(effect)
+
+    def _on_fault_effect(self, effect: Effect) -> None:
+        output, now_ms = self._output, self.voter.now_ms
+        match effect:
+            case DomainSuspected(domain=domain, reason=reason):
+                self._event("domain_suspected", domain=domain, reason=reason)
+            case RoundOpened(round_number=round_number, activations=count, sequence=sequence):
+                self._event("round_opened", round=round_number, count=count, sequence=sequence)
+                self.faults.on_round_opened(effect, now_ms, output)
+            case RequestHeld(sequence=sequence):
+                self.resolving.on_held(sequence, output)
+            case ConsentWanted(sequence=sequence):
+                self.resolving.on_consent_wanted(sequence, output)
+            case RequestResolved():
+                self.resolving.on_resolved(effect, output)
+            case StateWanted(point=point):
+                self._on_state_wanted(point)
+            case StateEnded(point=point):
+                self._on_state_ended(point)
+            case RepairRefused(domains=domains):
+                self.repair.on_refused(domains)
+            case _:
+                raise AssertionError(f"{type(effect).__name__} is dealt with before")
 
     def _on_not_executed(self, effect: RequestRepeated | RequestRefused) -> None:
         if isinstance(effect, RequestRepeated):
             self.admission.on_repeated(self._output, effect, self.requests.get(effect.first_sequence))
         else:
             self.admission.on_decided(self._output, effect.client, effect.number, effect.outcome)
+
+    def _on_membership_changed(self, effect: MembershipChanged) -> None:
+        self._event("membership_changed", **effect._asdict())
+        self.catch_up.forget_peers_except(effect.live_servers)
+        self.values.on_roles_changed()
+        self.voter.recount()
+        self.retention.drop()  # who left does not hold it up any more
 
     def _on_role_changed(self, effect: RoleChanged) -> None:
         self._event("role_changed", domain=effect.domain, role=effect.role.value, reason=effect.reason)
@@ -196,22 +241,50 @@ class ManagerCore:
             if feed is not None:
                 feed.on_gone()
                 self._output.power.append((effect.domain, PowerAction.DESTROY))
+        elif effect.role is Role.PASSIVE and feed is not None:
+            self._output.power.append((effect.domain, PowerAction.SERVE))
+        self.repair.on_role_changed(effect.domain, effect.role, self._output)
         self.values.on_roles_changed()
         self.voter.recount()
+        self._maybe_leave()
 
-    def _offer(self, round_number: int) -> None:
-        for feed in self.feeds.values():
-            if feed.role is Role.PASSIVE and feed.power is not Power.GONE:
-                offer = Offer(feed.domain, round_number, self.cell.sequence)
-                self._output.proposals.append(encode_entry(offer))
+    def _maybe_leave(self) -> None:
+        """A server none of whose domains can vote counts as crashed, unless it is the last one (`L3`)."""
+        server = self.settings.server
+        if self._has_asked_to_leave or self.cell.live_servers == (server,) or server not in self.cell.live_servers:
+            return
+        roles = {record.role for record in self.cell.domains_of(server)}
+        if Role.ACTIVE not in roles and Role.PASSIVE not in roles:
+            self._has_asked_to_leave = True
+            self._event("server_leaves", reason="none of its domains can vote")
+            self._output.is_leaving = True
 
-    def _on_state_wanted(self, point: int, kind: str, token: int) -> None:
-        expected = self.cell.domains_in(Role.ACTIVE) + self.cell.domains_in(Role.PASSIVE)
-        self.board.open(point, frozenset(record.domain for record in expected))
-        self._event("checkpoint_ordered", point=point, reason=kind, token=token)
-        for feed in self.feeds.values():
-            if feed.power is not Power.GONE:
-                feed.request_state(point)
+    def _on_state_wanted(self, point: StatePoint) -> None:
+        if point.kind == CHECKPOINT:
+            self.board.open(point.point, frozenset(point.donors))
+        data = {"token": point.token, "donors": list(point.donors), "domains": list(point.domains)}
+        self._event(f"{point.kind}_ordered", point=point.point, **data)
+        for domain in point.donors:
+            feed = self.feeds.get(domain)
+            if feed is not None and feed.power is not Power.GONE:
+                feed.request_state(point.point)
+        self.repair.on_state_wanted(point, self.voter.now_ms)
+
+    def _on_state_ended(self, point: int) -> None:
+        self.answers.cancel_state(point, self._output)
+        self._output.points_ended.append(point)
+
+    def order_resolution(self, sequence: int, action: str, token: int) -> None:
+        """Have the cell decide about a number that stays open; `action` is `skip` or `retry`."""
+        self._output.proposals.append(encode_entry(Resolve(sequence, action, token)))
+
+    def order_activation(self, domain: DomainId) -> None:
+        """Have a passive domain become active, as the operator wishes."""
+        self._output.proposals.append(encode_entry(Promote(domain, self.cell.sequence)))
+
+    def order_retirement(self, domain: DomainId, reason: str) -> None:
+        """Have a domain given up, as the operator wishes."""
+        self._output.proposals.append(encode_entry(Stopped(domain, reason, self.cell.sequence)))
 
     def order_checkpoint(self, token: int) -> None:
         """Have every domain give its state at one agreed position."""
@@ -234,10 +307,12 @@ class ManagerCore:
             self._on_misuse(domain, str(misuse))
             return
         self._event("domain_ready", domain=domain, image=hello.image, service=hello.service, cursor=hello.cursor)
+        self.repair.on_linked(domain, self.voter.now_ms, self._output)
         self._needs_pump = True
 
-    def on_domain_frames(self, domain: DomainId, frames: Sequence[FromWrapper]) -> None:
+    def on_domain_frames(self, domain: DomainId, frames: Sequence[FromWrapper], now_ms: int) -> None:
         """A local domain answered."""
+        self.voter.now_ms = now_ms
         if self.feeds[domain].power is Power.GONE:
             return  # it was still sending when its end was noticed
         misuse = self.answers.take(domain, frames, self._output)
@@ -255,14 +330,28 @@ class ManagerCore:
         feed = self.feeds[domain]
         if feed.power is Power.GONE:
             return
+        executing = feed.executing[0] if feed.executing else 0
         feed.on_gone()
-        self._event("domain_gone", domain=domain, reason=reason)
-        self._output.proposals.append(encode_entry(Stopped(domain, reason, self.cell.sequence)))
+        self._event("domain_gone", domain=domain, reason=reason, executing=executing)
+        self.repair.on_gone(domain, self.voter.now_ms)
+        if domain in self.cell.domains:
+            self._output.proposals.append(encode_entry(Stopped(domain, reason, self.cell.sequence, executing)))
+        else:
+            # Booted, and not told of to the cell yet.
+            self._output.power.append((domain, PowerAction.DESTROY))
+
+    def on_boot_failed(self, domain: DomainId, reason: str) -> None:
+        """A fresh domain could not be booted."""
+        self.on_domain_gone(domain, f"it could not be booted: {reason}")
 
     def on_power_done(self, domain: DomainId, action: PowerAction) -> None:
         """The hypervisor did what was asked."""
-        feed = self.feeds[domain]
-        if feed.power is not Power.GONE:
+        feed = self.feeds.get(domain)
+        if feed is None:
+            return
+        if action is PowerAction.DESTROY:
+            del self.feeds[domain]
+        elif feed.power is not Power.GONE and action is not PowerAction.SERVE:
             feed.power = Power.SUSPENDED if action is PowerAction.SUSPEND else Power.RUNNING
         self._needs_pump = True
 
@@ -270,6 +359,7 @@ class ManagerCore:
 
     def on_peer_message(self, server: int, message: ManagerMessage, now_ms: int) -> None:
         """A message of a peer's manager (agreement's go to the node)."""
+        self.voter.now_ms = now_ms
         match message:
             case Position(stable=stable):
                 if self.cell.members[server].is_live:
@@ -285,7 +375,16 @@ class ManagerCore:
             case StateDigests(domain=domain, point=point, content_digest=content_digest):
                 if self.board.report(DomainId(domain), point, content_digest):
                     self._close_points([point])
+                self.repair.on_state_digests(message, self._output)
+            case FetchPart(point=point, domain=domain, index=index):
+                self._output.parts_wanted.append(PartWanted(point, DomainId(domain), index, server))
+            case Part():
+                self.repair.on_part(message, self._output)
         self._needs_pump = True
+
+    def on_part(self, part: Part) -> None:
+        """A part that this server asked of its own disk."""
+        self.repair.on_part(part, self._output)
 
     def _on_notice(self, server: int, notice: StableNotice) -> None:
         for index, sequence in enumerate(notice.sequences):
@@ -307,6 +406,9 @@ class ManagerCore:
 
     def _on_complete(self, record: RequestRecord) -> None:
         assert record.stable_digest is not None
+        if record.is_skipped:
+            self.admission.on_decided(self._output, record.client, record.number, Outcome.SKIPPED)
+            return
         reply = record.values[record.stable_digest][0]
         self.admission.on_stable(self._output, record, reply)
         self.values.push(record, self._output)
@@ -316,16 +418,30 @@ class ManagerCore:
         key = (subject, finding.sequence)
         if key in self.findings:
             return
+        if isinstance(finding, Contradiction):
+            self.faults.on_contradiction(finding, self._output)
+        else:
+            self._needs_look = True
+            if finding.kind == "short":
+                return
         self.findings[key] = finding
         if len(self.findings) > FINDINGS_KEPT:
             del self.findings[next(iter(self.findings))]
         name = "vote_contradicts" if isinstance(finding, Contradiction) else f"vote_{finding.kind}"
         self._event(name, **{k: v for k, v in finding._asdict().items() if k != "kind"})
 
+    def _on_lag(self, lag_ms: int) -> None:
+        self.faults.clock.note_lag(lag_ms, self.voter.now_ms)
+
     # -- time --------------------------------------------------------------------------------------------------
 
+    def next_due_ms(self) -> int | None:
+        """Return when `on_timer` has something to do that cannot wait for the next tick; None: nothing."""
+        return self.faults.next_due_ms(self.voter.now_ms)
+
     def on_timer(self, now_ms: int) -> None:
-        """A tick; every 20 to 100 ms."""
+        """A tick; every 20 to 100 ms, and at `next_due_ms`."""
+        self.voter.now_ms = now_ms
         self._retry_deferred()
         if now_ms >= self._sync_at_ms:
             self._sync_at_ms = now_ms + self.settings.sync_ms
@@ -340,6 +456,10 @@ class ManagerCore:
             self._output.broadcasts.extend(self.answers.state_reports(self.cell.open_point))
         self.catch_up.on_timer(now_ms, self.requests, self.buffer, self.feeds, self._output)
         self.values.on_timer(now_ms, self.voter, self._output)
+        self.faults.on_timer(now_ms, self._output)
+        self.repair.on_timer(now_ms, self._output)
+        for domain, reason in self.watch.on_timer(now_ms, self.faults.clock.limit_ms, self._output):
+            self.on_domain_gone(domain, reason)
         self._maybe_give_up_laggard()
         self._needs_pump = True
 
@@ -359,6 +479,9 @@ class ManagerCore:
 
     def take_output(self) -> CoreOutput:
         """Return everything to be done since the last call."""
+        if self._needs_look:
+            self._needs_look = False
+            self.faults.look(self.voter.now_ms, self._output)
         if self._needs_pump:
             self._needs_pump = False
             self._pump()
@@ -368,7 +491,7 @@ class ManagerCore:
         return output
 
     def _pump(self) -> None:
-        for feed in self.feeds.values():
+        for feed in list(self.feeds.values()):
             self.answers.pump(feed, self.buffer, self._output)
             action = feed.plan_power(self.buffer)
             if action is not None:

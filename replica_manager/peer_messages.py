@@ -76,10 +76,27 @@ class Position(_PeerMessage, frozen=True, tag=45):
     """Its contiguous stable prefix."""
 
 
+class FetchPart(_PeerMessage, frozen=True, tag=46):
+    """Asks for a part of the state that a domain of the receiver gave at a point."""
+
+    point: int
+    domain: str
+    index: int
+
+
+class Part(_PeerMessage, frozen=True, tag=47):
+    """Here it is; the receiver checks it against the digest that was voted on."""
+
+    point: int
+    domain: str
+    index: int
+    data: bytes
+
+
 def _require_digests(sequences: list[int], digests: bytes) -> None:
     if len(digests) != DIGEST_BYTES * len(sequences):
         raise ValueError(f"{len(digests)} bytes of digests for {len(sequences)} sequence numbers")
 
 
-ManagerMessage = Votes | StableNotice | FetchResult | Result | StateDigests | Position
+ManagerMessage = Votes | StableNotice | FetchResult | Result | StateDigests | Position | FetchPart | Part
 PeerMessage = AgreementMessage | ManagerMessage

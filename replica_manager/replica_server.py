@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from agreement.changes import ServerLeft
 from agreement.errors import MalformedMessage, ProposalError
 from agreement.identifiers import MemberId
 from agreement.output import (
@@ -25,7 +26,7 @@ from agreement.output import (
 )
 from agreement.storage import Put
 from exec_wrapper.wire import FromWrapper, WrapperHello
-from replica_manager.cell.effects import StateCompared, StateRefused
+from replica_manager.cell.effects import RequestResolved, StateCompared, StateRefused
 from replica_manager.cell.roles import Role
 from replica_manager.control.event_log import EventLog
 from replica_manager.core_output import CoreOutput
@@ -39,9 +40,12 @@ from replica_manager.ordering.agreement_driver import AgreementDriver
 from replica_manager.ordering.errors import RefusalReason
 from replica_manager.ordering.peer_channel import PeerChannel
 from replica_manager.ordering.peer_port import PeerEvent
+from replica_manager.part_spool import PartSpool
 from replica_manager.peer_messages import (
+    FetchPart,
     FetchResult,
     ManagerMessage,
+    Part,
     PeerMessage,
     Position,
     Result,
@@ -50,13 +54,14 @@ from replica_manager.peer_messages import (
     Votes,
 )
 from replica_manager.recording.recorder import Recorder
+from replica_manager.repair_shell import BootDomain, RepairShell
 
 TICK_S = 0.05
 RANDOM_BYTES = 16
 CHECKPOINT_ENTRIES = 20_000
 """Entries between two durable checkpoints of the cell state: bounds the log, costs about a microsecond per entry."""
 CHECKPOINT_KEY = b"m/cell-state"
-MANAGER_MESSAGES = (Votes, StableNotice, FetchResult, Result, StateDigests, Position)
+MANAGER_MESSAGES = (Votes, StableNotice, FetchResult, Result, StateDigests, Position, FetchPart, Part)
 
 
 def wall_clock_us() -> int:
@@ -97,6 +102,8 @@ class ReplicaServer:
         self._loop = asyncio.get_running_loop()
         self.started_s = time.monotonic()
         self._flush_handle: asyncio.Handle | None = None
+        self._timer_handle: asyncio.TimerHandle | None = None
+        self._resolving: dict[int, asyncio.Future[str]] = {}
         self._checkpoints: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._refresh_started_ms: dict[DomainId, int] = {}
         self._told: dict[int, Position] = {}
@@ -110,9 +117,17 @@ class ReplicaServer:
         self.refresh_count = 0
         self.vote_count = 0
 
-    def attach(self, driver: AgreementDriver, channel: PeerChannel[PeerMessage], domains: LocalDomains) -> None:
+    def attach(
+        self,
+        driver: AgreementDriver,
+        channel: PeerChannel[PeerMessage],
+        domains: LocalDomains,
+        spool: PartSpool,
+        boot: BootDomain,
+    ) -> None:
         """Complete the shell."""
         self.driver, self.channel, self.domains = driver, channel, domains
+        self._repairs = RepairShell(self.core, spool, boot, self._post, domains.spawn, self._touch, self._record)
         self._tick()
 
     def halt(self) -> None:
@@ -131,6 +146,18 @@ class ReplicaServer:
                 self._tell_position(server)
         self._maybe_checkpoint_cell_state()
         self._loop.call_later(TICK_S, self._tick)
+
+    def _arm(self) -> None:
+        """Have the core's timer called when something is due that cannot wait for the next tick."""
+        due_ms = self.core.next_due_ms()
+        if due_ms is not None and self._timer_handle is None:
+            self._timer_handle = self._loop.call_later(max(0, due_ms - monotonic_ms()) / 1000, self._on_due)
+
+    def _on_due(self) -> None:
+        self._timer_handle = None
+        if not self._is_halted:
+            self.core.on_timer(monotonic_ms())
+            self._touch()
 
     # -- IntakePort --------------------------------------------------------------------------------------------
 
@@ -258,7 +285,7 @@ class ReplicaServer:
 
     def on_domain_frames(self, domain: DomainId, frames: Sequence[FromWrapper]) -> None:
         """A wrapper sent frames."""
-        self.core.on_domain_frames(domain, frames)
+        self.core.on_domain_frames(domain, frames, monotonic_ms())
         self._touch()
 
     def on_domain_gone(self, domain: DomainId, reason: str) -> None:
@@ -268,8 +295,7 @@ class ReplicaServer:
 
     def on_power_done(self, domain: DomainId, action: PowerAction) -> None:
         """The hypervisor did what was asked."""
-        if action is not PowerAction.DESTROY:
-            self.core.on_power_done(domain, action)
+        self.core.on_power_done(domain, action)
         started = self._refresh_started_ms
         if action is PowerAction.SUSPEND and domain in started and self.last_refresh is not None:
             self.last_refresh["duration_ms"] = monotonic_ms() - started.pop(domain)
@@ -306,6 +332,12 @@ class ReplicaServer:
             self._record(event.kind, event.data)
         for point in output.points:
             self._finish_checkpoint(point)
+        self._repairs.carry_out(output)
+        for resolved in output.resolved:
+            self._finish_resolution(resolved)
+        if output.is_leaving:
+            self.driver.propose_change(ServerLeft(self.core.settings.server, fenced=False))
+        self._arm()
 
     def _propose(self, payload: bytes) -> None:
         try:
@@ -372,6 +404,25 @@ class ReplicaServer:
         if future is not None and not future.done():
             future.set_result({"point": ended.point, "digests": digests})
 
+    # -- operators' decisions ----------------------------------------------------------------------------------
+
+    async def resolve(self, sequence: int, action: str) -> str:
+        """Have the cell decide about an open request; return why it had no effect, or an empty text."""
+        token = int.from_bytes(os.urandom(7))
+        future: asyncio.Future[str] = self._loop.create_future()
+        self._resolving[token] = future
+        self.core.order_resolution(sequence, action, token)
+        self._touch()
+        try:
+            return await future
+        finally:
+            self._resolving.pop(token, None)
+
+    def _finish_resolution(self, resolved: RequestResolved) -> None:
+        future = self._resolving.get(resolved.token)
+        if future is not None and not future.done():
+            future.set_result(resolved.objection)
+
     # -- looking -----------------------------------------------------------------------------------------------
 
     @property
@@ -380,12 +431,14 @@ class ReplicaServer:
         feeds = self.core.feeds.values()
         if self.has_left:
             return "not_serving"
-        if any(feed.power is Power.STARTING for feed in feeds) or self.driver.core.leader is None:
+        is_booting = any(feed.power is Power.STARTING and feed.role is not Role.STARTING for feed in feeds)
+        if is_booting or self.driver.core.leader is None:
             return "starting"
         cell = self.core.cell
         if len(cell.domains_in(Role.ACTIVE)) < cell.threshold:
             return "not_serving"
-        is_whole = len(cell.live_servers) == cell.f + 1 and all(feed.power is not Power.GONE for feed in feeds)
+        clean = {record.server for record in cell.domains.values() if record.is_clean_passive}
+        is_whole = len(cell.live_servers) == cell.f + 1 and clean == set(cell.live_servers)
         oldest_open = self.core.requests.get(self.core.buffer.prefix + 1)
         is_agreed = oldest_open is None or not oldest_open.is_contested
         return "serving" if is_whole and is_agreed else "degraded"

@@ -6,6 +6,9 @@ from replica_manager.cell.entries import Request, decode_entry, encode_entry
 from replica_manager.config import Config
 from replica_manager.core_settings import CoreSettings
 from replica_manager.execution.feed import FeedSettings
+from replica_manager.faults.fault_handling import FaultSettings
+from replica_manager.faults.watch import WatchSettings
+from replica_manager.recovery.repair import RepairSettings
 
 STATE_FORMAT = 1
 ENTRY_OVERHEAD_BYTES = 1024
@@ -33,14 +36,32 @@ def core_settings(config: Config, server_id: int) -> CoreSettings:
         sync_ms=SYNC_MS,
         stall_start_ms=timeouts.stall_start_ms,
         clock_start_us=config.service.clock_start_us,
-        feed=FeedSettings(
-            refresh_updates_max=updates.refresh_updates_max,
-            refresh_bytes_max=updates.refresh_bytes_max,
-            refresh_lag_max=REFRESH_LAG_MAX,
-            batch_bytes_max=limits.frame_bytes_max // 2,
-            state_format=STATE_FORMAT,
-            is_passive_kept_running=config.cell.passive_mode == "running",
+        feed=_feed_settings(config),
+        faults=FaultSettings(
+            stall_start_ms=timeouts.stall_start_ms,
+            stall_max_ms=timeouts.stall_max_ms,
+            extra_active=config.cell.extra_active,
         ),
+        watch=WatchSettings(
+            applied_timeout_ms=updates.applied_timeout_ms, execution_limit_ms=timeouts.execution_limit_ms
+        ),
+        repair=RepairSettings(
+            is_immediate=config.cell.repair == "immediate",
+            patience_ms=timeouts.state_ms,
+            feed=_feed_settings(config),
+        ),
+    )
+
+
+def _feed_settings(config: Config) -> FeedSettings:
+    updates = config.updates
+    return FeedSettings(
+        refresh_updates_max=updates.refresh_updates_max,
+        refresh_bytes_max=updates.refresh_bytes_max,
+        refresh_lag_max=REFRESH_LAG_MAX,
+        batch_bytes_max=config.limits.frame_bytes_max // 2,
+        state_format=STATE_FORMAT,
+        is_passive_kept_running=config.cell.passive_mode == "running",
     )
 
 

@@ -7,6 +7,7 @@ import random
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from agreement.identifiers import Identity, MemberId
 from agreement.node import Node
 from agreement.records import PREFIX, PREFIX_END
 from exec_wrapper.wire import FromWrapper, WrapperHello
+from images.errors import ImageError
 from replica_manager.cell_paths import CellPaths
 from replica_manager.config import Config
 from replica_manager.config_addresses import Address, parse_address
@@ -32,6 +34,7 @@ from replica_manager.execution.wrapper_session import WrapperLimits
 from replica_manager.file_limit import admit_connections
 from replica_manager.hypervisor.hypervisor import DomainSpec, HypervisorError
 from replica_manager.hypervisor.selection import open_hypervisor
+from replica_manager.identifiers import DomainId
 from replica_manager.intake.framed_listener import FramedListener
 from replica_manager.intake.http_listener import HttpListener
 from replica_manager.loop_failures import end_on_failure, raise_failure
@@ -43,6 +46,7 @@ from replica_manager.ordering.peer_channel import ChannelHandler, PeerChannel
 from replica_manager.ordering.peer_tls import PeerTls
 from replica_manager.ordering.peer_transport import TlsPeerTransport
 from replica_manager.ordering.stable_log import SqliteStableStorage
+from replica_manager.part_spool import DirectorySpool
 from replica_manager.peer_messages import PeerMessage
 from replica_manager.recording.recorder import Recorder, recording_path
 from replica_manager.recording.recording_format import RecordingHead
@@ -122,7 +126,9 @@ class ServerAssembly:
         self._maybe_record()
         self._make_agreement()
         self._make_domains()
-        self.server.attach(self.driver, self._channel, self.domains)
+        spool = DirectorySpool(self._paths.state("server", self._id))
+        self._stack.callback(spool.close)
+        self.server.attach(self.driver, self._channel, self.domains, spool, self._boot_fresh)
         await self._open_control()
         await self._channel.transport.open()
         self._stack.push_async_callback(self._channel.transport.close)
@@ -204,6 +210,7 @@ class ServerAssembly:
             open_timeout_ms=self._config.timeouts.boot_ms,
         )
         weight = self._config.hypervisor.cpu_weight_background
+        self._specs = DomainSpecs(self._config, self._id)
         hypervisor = open_hypervisor(self._config, self._id)
         self.domains = LocalDomains(hypervisor, self._connect, self.server, weight)
 
@@ -220,11 +227,25 @@ class ServerAssembly:
     async def _boot_domains(self) -> None:
         await self.domains.open()
         self._stack.push_async_callback(self.domains.close)
-        specs = DomainSpecs(self._config, self._id)
-        for index, domain in enumerate(self.server.core.feeds):
+        for index, domain in enumerate(list(self.server.core.feeds)):
             # One after the other: with several servers on one machine, more at a time only slow each other down.
             # In a thread: comparing the image's digests takes seconds, in which peers would miss our heartbeats.
-            await self.domains.start(await asyncio.to_thread(specs.make, domain, index))
+            await self.domains.start(await asyncio.to_thread(self._specs.make, domain, index))
+
+    async def _boot_fresh(self, domain: DomainId) -> str | None:
+        """Boot a domain from a clean image; return why that is impossible, or None."""
+        try:
+            index = self._emptiest_storage()
+            await self.domains.start(await asyncio.to_thread(self._specs.make, domain, index), is_filled=False)
+        except (HypervisorError, ImageError, OSError) as error:
+            return str(error)
+        return None
+
+    def _emptiest_storage(self) -> int:
+        """Return the storage directory with the fewest disks: active and passive domain use different ones."""
+        used = Counter(self.domains.storage_of())
+        counts = [used[Path(directory)] for directory in self._specs.storage]
+        return counts.index(min(counts))
 
     # -- listening ---------------------------------------------------------------------------------------------
 

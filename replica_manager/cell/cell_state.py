@@ -15,33 +15,51 @@ import msgspec
 
 from agreement.messages import Change, Entry, ServerJoined, ServerLeft, WitnessReplaced
 from replica_manager.cell.client_table import ClientTable, Row
+from replica_manager.cell.domain_table import DomainTable
 from replica_manager.cell.effects import (
     ClientIssued,
+    ConsentWanted,
     Effect,
     MembershipChanged,
     ProgressMade,
+    RepairRefused,
     RequestAccepted,
+    RequestHeld,
     RequestRefused,
     RequestRepeated,
-    RoleChanged,
+    RequestResolved,
     RoundOpened,
     StateCompared,
+    StateEnded,
     StateRefused,
     StateWanted,
 )
 from replica_manager.cell.entries import (
     DIGEST_INTERVAL,
+    CellEntry,
+    Consent,
+    Convicted,
+    Demote,
+    DomainReady,
     Offer,
     OpenClient,
     PointClosed,
     Progress,
+    Promote,
     RecoveryPoint,
+    RepairPoint,
     Request,
+    Resolve,
+    Stalled,
     Stopped,
+    Suspected,
     decode_entry,
 )
+from replica_manager.cell.poison import Poison
 from replica_manager.cell.roles import DomainRecord, Role, stability_threshold
-from replica_manager.identifiers import ClientId, DomainId, domain_id, generation_of
+from replica_manager.cell.rounds import Round, Rounds
+from replica_manager.cell.state_points import CHECKPOINT, REPAIR, StatePoint, choose_donors
+from replica_manager.identifiers import ClientId, DomainId, server_of
 from replica_manager.intake.port import Outcome
 
 _SEQUENCE = struct.Struct(">Q")
@@ -57,16 +75,6 @@ class MemberRecord:
     """Meaningful when not live: it surely does not run."""
     stable: int = 0
     durable: int = 0
-
-
-@dataclass(slots=True)
-class Round:
-    """An open search for more active domains."""
-
-    number: int
-    count: int
-    opened_at: int
-    accepted: int = 0
 
 
 class CellState:
@@ -91,18 +99,14 @@ class CellState:
         self.sequence = 0
         self.last_timestamp_us = 0
         self.members = {server: MemberRecord(is_live=True, incarnation=1) for server in range(f + 1)}
-        self.domains: dict[DomainId, DomainRecord] = {}
-        for server in self.members:
-            for generation, role in ((1, Role.ACTIVE), (2, Role.PASSIVE)):
-                name = domain_id(server, generation)
-                self.domains[name] = DomainRecord(name, role, is_counted=True, reason="start of the cell")
-        self.next_generation = dict.fromkeys(self.members, 3)
+        self._table = DomainTable(self.members)
         self.clients = ClientTable(client_table_entries_max)
-        self.round: Round | None = None
-        self.rounds_opened = 0
-        self.open_point = 0
-        """Position at which domains are giving their state; 0: none."""
-        self.open_point_token = 0
+        self.rounds = Rounds()
+        self.poison = Poison()
+        self.state_point: StatePoint | None = None
+        """The position at which domains are giving their state."""
+        self.roles_changed_at = 0
+        """Position of the newest entry that changed membership or a role, or opened a round."""
         self.stable_all = 0
         self.durable_all = 0
         self.chain = sha256(b"spare cell state").digest()
@@ -116,9 +120,33 @@ class CellState:
         """Servers that have not left, ascending."""
         return tuple(server for server, member in sorted(self.members.items()) if member.is_live)
 
+    @property
+    def domains(self) -> dict[DomainId, DomainRecord]:
+        """Every domain that is known, by name."""
+        return self._table.records
+
+    @property
+    def next_generation(self) -> dict[int, int]:
+        """The number of the next fresh domain of each server."""
+        return self._table.next_generation
+
+    @property
+    def round(self) -> Round | None:
+        """The newest round, while it may still accept offers."""
+        return self.rounds.current
+
+    @property
+    def open_point(self) -> int:
+        """Position at which domains are giving their state; 0: none."""
+        return 0 if self.state_point is None else self.state_point.point
+
     def domains_in(self, role: Role) -> tuple[DomainRecord, ...]:
-        """Return the domains in `role`, of live servers, by name."""
-        return tuple(record for _, record in sorted(self.domains.items()) if record.role is role)
+        """Return the domains in `role`, by name."""
+        return self._table.in_role(role)
+
+    def domains_of(self, server: int) -> tuple[DomainRecord, ...]:
+        """Return the domains of a server, by generation."""
+        return self._table.of_server(server)
 
     def is_counted(self, domain: DomainId) -> bool:
         """Whether a vote of `domain` counts."""
@@ -161,14 +189,49 @@ class CellState:
                 return (ClientIssued(client, token),)
             case Progress():
                 return self._apply_progress(agreed.server, entry)
-            case Stopped(domain=domain, reason=reason):
-                return self._apply_stopped(sequence, DomainId(domain), reason)
-            case Offer():
-                return self._apply_offer(entry)
-            case RecoveryPoint(kind=kind, token=token):
-                return self._apply_point(sequence, kind, token)
+            case RecoveryPoint(token=token):
+                return self._apply_checkpoint(sequence, token)
             case PointClosed(point=point, digests=digests):
                 return self._apply_closed(point, digests)
+            case Resolve() | Consent():
+                return self._apply_resolve(agreed.server, entry)
+            case _:
+                return self._apply_fault_entry(sequence, entry)
+
+    def _apply_fault_entry(self, sequence: int, entry: CellEntry) -> tuple[Effect, ...]:
+        effects = self._judge_fault_entry(sequence, entry)
+        # What follows from the entry itself, before anybody else can act on what it left.
+        if effects:
+            effects = (*effects, *self._table.retire_surplus(sequence))
+            effects = (*effects, *self._maybe_open_round(sequence))
+        if effects:
+            self.roles_changed_at = sequence
+        return effects
+
+    def _judge_fault_entry(self, sequence: int, entry: CellEntry) -> tuple[Effect, ...]:
+        match entry:
+            case Stopped():
+                return self._apply_stopped(sequence, entry)
+            case Offer():
+                return self._apply_offer(sequence, entry)
+            case Stalled():
+                return self._apply_stalled(sequence, entry)
+            case Convicted():
+                return self._apply_convicted(sequence, entry)
+            case Suspected(domain=domain, reason=reason):
+                record = self._table.present(domain)
+                is_new = record is not None and not record.suspicion
+                return (self._table.suspect(record, reason),) if record is not None and is_new else ()
+            case Promote():
+                return self._apply_promote(sequence, entry)
+            case Demote():
+                return self._apply_demote(sequence, entry)
+            case RepairPoint():
+                return self._apply_repair(sequence, entry)
+            case DomainReady():
+                return self._apply_ready(sequence, entry)
+            case _:
+                raise AssertionError(f"{type(entry).__name__} is dealt with before")
 
     def _apply_request(self, sequence: int, request: Request) -> Effect:
         client = ClientId(request.client)
@@ -185,17 +248,53 @@ class CellState:
         outcome = Outcome.UNKNOWN_CLIENT if verdict.is_unknown else Outcome.SUPERSEDED
         return RequestRefused(client, request.number, outcome)
 
-    def _apply_point(self, sequence: int, kind: str, token: int) -> tuple[Effect, ...]:
-        if self.open_point:
-            return (StateRefused(token, self.open_point),)
-        self.open_point, self.open_point_token = sequence, token
-        return (StateWanted(kind, token),)
+    # -- states of domains -------------------------------------------------------------------------------------
+
+    def _apply_checkpoint(self, sequence: int, token: int) -> tuple[Effect, ...]:
+        if self.state_point is not None:
+            return (StateRefused(token, self.state_point.point),)
+        donors = self.domains_in(Role.ACTIVE) + self.domains_in(Role.PASSIVE)
+        names = tuple(sorted(record.domain for record in donors))
+        self.state_point = StatePoint(sequence, CHECKPOINT, names, token)
+        return (StateWanted(self.state_point),)
 
     def _apply_closed(self, point: int, digests: list[tuple[str, bytes]]) -> tuple[Effect, ...]:
-        if point != self.open_point:
+        current = self.state_point
+        if current is None or (current.point, current.kind) != (point, CHECKPOINT):
             return ()
-        self.open_point = 0
-        return (StateCompared(point, self.open_point_token, tuple((name, digest) for name, digest in digests)),)
+        self.state_point = None
+        return (StateCompared(point, current.token, tuple((name, digest) for name, digest in digests)),)
+
+    def _apply_repair(self, sequence: int, entry: RepairPoint) -> tuple[Effect, ...]:
+        """Begin to fill fresh domains; a further attempt of the same server takes the place of the one before."""
+        if not self._table.may_begin(entry.domains):
+            return (RepairRefused(tuple(entry.domains)),)
+        host = int(server_of(DomainId(entry.domains[0])))
+        former = self.state_point
+        if former is not None and (former.kind, former.host) != (REPAIR, host):
+            return (RepairRefused(tuple(entry.domains)),)
+        effects: list[Effect] = [] if former is None else [StateEnded(former.point)]
+        effects += self._table.begin(entry.domains, "to be filled", sequence)
+        active, passive = self.domains_in(Role.ACTIVE), self.domains_in(Role.PASSIVE)
+        donors = choose_donors(active, passive, self.threshold, host, entry.attempt)
+        names = tuple(map(DomainId, entry.domains))
+        self.state_point = StatePoint(sequence, REPAIR, donors, 0, names, host, entry.attempt)
+        return (*effects, StateWanted(self.state_point))
+
+    def _apply_ready(self, sequence: int, entry: DomainReady) -> tuple[Effect, ...]:
+        record = self._table.present(entry.domain)
+        if record is None or record.role is not Role.STARTING or not self._is_live(record.server):
+            return ()
+        ready = self._table.change(record, Role.PASSIVE, "repaired", sequence)
+        return (ready, *self._release_point(record.domain))
+
+    def _release_point(self, domain: DomainId) -> tuple[Effect, ...]:
+        """A fresh domain is filled or gone; when none is left the point has ended."""
+        current = self.state_point
+        if current is None or domain not in current.domains:
+            return ()
+        self.state_point = current.without(domain)
+        return () if self.state_point is not None else (StateEnded(current.point),)
 
     def _apply_progress(self, server: int, entry: Progress) -> tuple[Effect, ...]:
         member = self.members.get(server)
@@ -204,6 +303,9 @@ class CellState:
         member.stable = max(member.stable, entry.stable)
         member.durable = max(member.durable, entry.durable)
         self._recompute_progress()
+        self.rounds.drop_through(self.stable_all)
+        self.poison.drop_through(self.stable_all)
+        self._table.forget_retired(self.stable_all)
         return (ProgressMade(server, self.stable_all, self.durable_all, entry.digest_position, entry.digest),)
 
     def _recompute_progress(self) -> None:
@@ -211,33 +313,106 @@ class CellState:
         self.stable_all = max(self.stable_all, min(member.stable for member in live))
         self.durable_all = max(self.durable_all, min(member.durable for member in live))
 
-    def _apply_stopped(self, sequence: int, domain: DomainId, reason: str) -> tuple[Effect, ...]:
-        record = self.domains.get(domain)
-        if record is None or record.role is Role.RETIRED:
+    # -- faults ------------------------------------------------------------------------------------------------
+
+    def _is_live(self, server: int) -> bool:
+        member = self.members.get(server)
+        return member is not None and member.is_live
+
+    def _apply_stopped(self, sequence: int, entry: Stopped) -> tuple[Effect, ...]:
+        record = self._table.present(entry.domain)
+        if record is None:
             return ()
         # Votes that it gave while it ran keep counting: it is not convicted of anything.
-        self.domains[domain] = record._replace(role=Role.RETIRED, reason=reason)
-        return (RoleChanged(domain, Role.RETIRED, reason), *self._maybe_open_round(sequence))
+        effects: list[Effect] = [self._table.change(record, Role.RETIRED, entry.reason, sequence)]
+        effects += self._release_point(record.domain)
+        if entry.at and self.poison.note_death(entry.at, self.f_prime):
+            effects.append(RequestHeld(entry.at))
+        return tuple(effects)
 
-    def _apply_offer(self, offer: Offer) -> tuple[Effect, ...]:
-        record = self.domains.get(DomainId(offer.domain))
-        current = self.round
-        if record is None or record.role is not Role.PASSIVE or current is None:
+    def _apply_convicted(self, sequence: int, entry: Convicted) -> tuple[Effect, ...]:
+        record = self.domains.get(DomainId(entry.domain))
+        if record is None or not record.is_counted:
             return ()
-        if offer.round_number != current.number or current.accepted >= current.count:
+        changed = self._table.convict(record, f"convicted: {entry.reason}", sequence)
+        return (changed, *self._release_point(record.domain))
+
+    def _apply_stalled(self, sequence: int, entry: Stalled) -> tuple[Effect, ...]:
+        if entry.sequence <= self.stable_all or entry.count < 1 or self.rounds.is_void(entry):
             return ()
-        current.accepted += 1
-        reason = f"offered in round {current.number}"
-        self.domains[record.domain] = record._replace(role=Role.ACTIVE, reason=reason)
-        return (RoleChanged(record.domain, Role.ACTIVE, reason),)
+        effects: list[Effect] = []
+        for record in self.domains_in(Role.ACTIVE):
+            is_silent = record.domain not in entry.contributed and record.since <= entry.seen
+            if is_silent and not record.suspicion:
+                effects.append(self._table.suspect(record, f"no vote on {entry.sequence} in time"))
+        opened = self.rounds.open(entry.sequence, entry.count, sequence)
+        effects.append(RoundOpened(opened.number, opened.count, entry.sequence, tuple(entry.contributed)))
+        return tuple(effects)
+
+    def _apply_offer(self, sequence: int, offer: Offer) -> tuple[Effect, ...]:
+        record = self._table.present(offer.domain)
+        if record is None or record.role is not Role.PASSIVE:
+            return ()
+        if not self.rounds.maybe_accept(offer.round_number, sequence):
+            return ()
+        return (self._table.change(record, Role.ACTIVE, f"offered in round {offer.round_number}", sequence),)
+
+    def _is_overtaken(self, seen: int) -> bool:
+        """Whether roles changed after what the proposer had seen (`L5`: two planners would else demote twice)."""
+        return self.roles_changed_at > seen
+
+    def _apply_promote(self, sequence: int, entry: Promote) -> tuple[Effect, ...]:
+        record = self._table.present(entry.domain)
+        if record is None or record.role is not Role.PASSIVE or self._is_overtaken(entry.seen):
+            return ()
+        return (self._table.change(record, Role.ACTIVE, "promoted", sequence),)
+
+    def _apply_demote(self, sequence: int, entry: Demote) -> tuple[Effect, ...]:
+        record = self._table.present(entry.domain)
+        if record is None or record.role is not Role.ACTIVE or self._is_overtaken(entry.seen):
+            return ()
+        if len(self.domains_in(Role.ACTIVE)) <= self.threshold:
+            return ()
+        return (self._table.change(record, Role.PASSIVE, "demoted", sequence),)
+
+    def _apply_resolve(self, server: int, entry: Resolve | Consent) -> tuple[Effect, ...]:
+        match entry:
+            case Resolve(sequence=sequence, action=action, token=token):
+                return self._begin_resolving(sequence, action, token)
+            case Consent(sequence=sequence, is_open=is_open, has_fresh_domain=has_fresh):
+                if not self._is_live(server):
+                    return ()
+                refused = self.poison.consent(server, sequence, is_open=is_open, has_fresh_domain=has_fresh)
+                if refused is not None:
+                    return (RequestResolved(sequence, "skip", *refused),)
+                return self._conclude_skips()
+
+    def _begin_resolving(self, sequence: int, action: str, token: int) -> tuple[Effect, ...]:
+        if not self.stable_all < sequence < self.sequence:
+            return (RequestResolved(sequence, action, token, "it is not open"),)
+        if action == "retry":
+            self.poison.retry(sequence)
+            return (RequestResolved(sequence, action, token, ""),)
+        self.poison.begin_skipping(sequence, token)
+        return (ConsentWanted(sequence),)
+
+    def _conclude_skips(self) -> tuple[Effect, ...]:
+        concluded = self.poison.conclude(self.live_servers)
+        return tuple(RequestResolved(number, "skip", token, objection) for number, token, objection in concluded)
 
     def _maybe_open_round(self, sequence: int) -> tuple[Effect, ...]:
-        missing = self.threshold - len(self.domains_in(Role.ACTIVE))
+        """If fewer than `T` domains are active, look for more; unless the current round already does."""
+        active = len(self.domains_in(Role.ACTIVE))
+        missing = self.threshold - active
         if missing <= 0 or not self.domains_in(Role.PASSIVE):
             return ()
-        self.rounds_opened += 1
-        self.round = Round(self.rounds_opened, missing, sequence)
-        return (RoundOpened(self.rounds_opened, missing),)
+        current = self.rounds.current
+        if current is not None and current.opened_at == sequence:
+            return ()
+        if current is not None and current.count - current.accepted >= missing:
+            return ()
+        opened = self.rounds.open(0, missing, sequence)
+        return (RoundOpened(opened.number, missing),)
 
     def _apply_change(self, sequence: int, change: Change) -> tuple[Effect, ...]:
         match change:
@@ -252,31 +427,25 @@ class CellState:
         member = self.members[server]
         member.is_live = False
         member.is_fenced = is_fenced
-        effects: list[Effect] = []
-        for record in [record for record in self.domains.values() if record.server == server]:
-            was_retired = record.role is Role.RETIRED
-            self.domains[record.domain] = record._replace(
-                role=Role.RETIRED, is_counted=False, reason=f"server {server} left"
-            )
-            if not was_retired:
-                effects.append(RoleChanged(record.domain, Role.RETIRED, f"server {server} left"))
+        effects: list[Effect] = list(self._table.leave(server, sequence))
+        current = self.state_point
+        if current is not None and current.host == server:
+            self.state_point = None
+            effects.append(StateEnded(current.point))
         self._recompute_thresholds()
         self._recompute_progress()
+        self.roles_changed_at = sequence
         effects.append(MembershipChanged(self.live_servers, self.f_prime, self.threshold, server))
-        return (*effects, *self._maybe_open_round(sequence))
+        return (*effects, *self._conclude_skips(), *self._maybe_open_round(sequence))
 
     def _apply_joined(self, sequence: int, server: int, incarnation: int, payload: bytes) -> tuple[Effect, ...]:
-        active, passive = (DomainId(name) for name in msgspec.msgpack.decode(payload, type=tuple[str, str]))
-        # A name is never used again: votes of a domain of that name may still be on their way.
-        newest = max(generation_of(active), generation_of(passive))
-        self.next_generation[server] = max(self.next_generation[server], newest + 1)
+        active, passive = msgspec.msgpack.decode(payload, type=tuple[str, str])
         self.members[server] = MemberRecord(True, incarnation, stable=sequence, durable=self.durable_all)
-        reason = f"server {server} joined"
-        effects: list[Effect] = []
-        for name, role in ((active, Role.ACTIVE), (passive, Role.PASSIVE)):
-            self.domains[name] = DomainRecord(name, role, is_counted=True, reason=reason)
-            effects.append(RoleChanged(name, role, reason))
+        effects: list[Effect] = list(self._table.join(server, active, passive, sequence))
+        for name in (active, passive):
+            effects += self._release_point(DomainId(name))
         self._recompute_thresholds()
+        self.roles_changed_at = sequence
         effects.append(MembershipChanged(self.live_servers, self.f_prime, self.threshold, None))
         return (*effects, *self._maybe_open_round(sequence))
 
@@ -288,20 +457,17 @@ class CellState:
             [server, m.is_live, m.incarnation, m.is_fenced, m.stable, m.durable]
             for server, m in sorted(self.members.items())
         ]
-        domains = [[r.domain, r.role.value, r.is_counted, r.reason] for _, r in sorted(self.domains.items())]
-        generations = [[server, number] for server, number in sorted(self.next_generation.items())]
-        current = self.round
-        round_row = None if current is None else [current.number, current.count, current.opened_at, current.accepted]
         progress = [
             self.stable_all,
             self.durable_all,
             self.last_timestamp_us,
-            self.open_point,
-            self.open_point_token,
             self.clock_offset_us,
+            self.roles_changed_at,
         ]
         settings = [self.f, self.clients.entries_max, self._clock_start_us]
-        return [settings, self.sequence, members, domains, generations, round_row, self.rounds_opened, progress]
+        point = None if self.state_point is None else self.state_point.row()
+        faults = [self._table.rows(), self.rounds.rows(), self.poison.rows(), point]
+        return [settings, self.sequence, members, faults, progress]
 
     def digest(self) -> bytes:
         """Return 32 bytes that differ if what two servers' entries have done differs.
@@ -326,19 +492,16 @@ class CellState:
     def decode(cls, data: bytes) -> "CellState":
         """Return the state that `encode` wrote."""
         control, chain, clients = msgspec.msgpack.decode(data)
-        settings, sequence, members, domains, generations, round_row, rounds_opened, progress = control
+        settings, sequence, members, faults, progress = control
         state = cls(*settings)
         state.sequence = sequence
         state.members = {server: MemberRecord(*rest) for server, *rest in members}
-        state.domains = {
-            DomainId(name): DomainRecord(DomainId(name), Role(role), counted, reason)
-            for name, role, counted, reason in domains
-        }
-        state.next_generation = dict(generations)
-        state.round = None if round_row is None else Round(*round_row)
-        state.rounds_opened = rounds_opened
+        table, rounds, poison, point = faults
+        state._table = DomainTable.of_rows(table)
+        state.rounds, state.poison = Rounds.of_rows(rounds), Poison.of_rows(poison)
+        state.state_point = None if point is None else StatePoint.of_row(point)
         state.stable_all, state.durable_all, state.last_timestamp_us = progress[:3]
-        state.open_point, state.open_point_token, state.clock_offset_us = progress[3:]
+        state.clock_offset_us, state.roles_changed_at = progress[3:]
         state.chain = chain
         state.clients.load(_rows(clients))
         state._recompute_thresholds()

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from replica_manager.cell.roles import Role
+from replica_manager.cell.state_points import StatePoint
 from replica_manager.identifiers import ClientId, DomainId
 from replica_manager.intake.port import Outcome
 
@@ -57,12 +58,46 @@ class MembershipChanged(NamedTuple):
     left_server: int | None
 
 
+class DomainSuspected(NamedTuple):
+    """A domain is suspected from this position on."""
+
+    domain: DomainId
+    reason: str
+
+
 class RoundOpened(NamedTuple):
-    """Fewer than `T` domains are active: servers with a passive domain offer it."""
+    """More active domains are needed: servers with a passive domain offer it."""
 
     round_number: int
     activations: int
     """Domains to be activated."""
+    sequence: int = 0
+    """The number that stalls; 0: any, since fewer than `T` domains are active."""
+    contributed: tuple[str, ...] = ()
+    """Domains whose vote on it is known where it stalls."""
+
+
+class RequestHeld(NamedTuple):
+    """More than `f'` domains stopped at this number: no domain is fed it until an operator decides."""
+
+    sequence: int
+
+
+class ConsentWanted(NamedTuple):
+    """Every server says whether it can do without this number."""
+
+    sequence: int
+
+
+class RequestResolved(NamedTuple):
+    """An operator decided about a number that was open."""
+
+    sequence: int
+    action: str
+    """`skip` or `retry`."""
+    token: int
+    objection: str
+    """Why it had no effect; empty: it had."""
 
 
 class ProgressMade(NamedTuple):
@@ -76,17 +111,28 @@ class ProgressMade(NamedTuple):
 
 
 class StateWanted(NamedTuple):
-    """Every domain gives its state as of this position."""
+    """Some domains give their state as of this position."""
 
-    kind: str
-    token: int
+    point: StatePoint
+
+
+class StateEnded(NamedTuple):
+    """Nobody needs the state at this point any more."""
+
+    point: int
 
 
 class StateRefused(NamedTuple):
-    """A point was asked for while another one is open: nothing happens."""
+    """A checkpoint was asked for while another point is open: nothing happens."""
 
     token: int
     open_point: int
+
+
+class RepairRefused(NamedTuple):
+    """A repair was asked for while another point is open, or with domains that cannot be the fresh ones."""
+
+    domains: tuple[str, ...]
 
 
 class StateCompared(NamedTuple):
@@ -103,10 +149,16 @@ Effect = (
     | RequestRepeated
     | RequestRefused
     | RoleChanged
+    | DomainSuspected
     | MembershipChanged
     | RoundOpened
+    | RequestHeld
+    | ConsentWanted
+    | RequestResolved
     | ProgressMade
     | StateWanted
+    | StateEnded
     | StateRefused
+    | RepairRefused
     | StateCompared
 )

@@ -41,10 +41,12 @@ class Stopped(_Entry, frozen=True, tag=3):
     domain: str
     reason: str
     seen: int
+    at: int = 0
+    """The request that it was executing, or was stopped for executing too long; 0: none."""
 
 
 class Offer(_Entry, frozen=True, tag=4):
-    """A server offers to activate its passive domain for the open round."""
+    """A server offers to activate its passive domain in the current round."""
 
     domain: str
     round_number: int
@@ -85,7 +87,117 @@ class PointClosed(_Entry, frozen=True, tag=7):
     """Content digest per domain, by name."""
 
 
-CellEntry = OpenClient | Request | Stopped | Offer | Progress | RecoveryPoint | PointClosed
+class Stalled(_Entry, frozen=True, tag=8):
+    """A voter cannot finish its lowest open number; it stands for all higher numbers too.
+
+    Source: SPARE §4.4.2, §4.4.3; design "Stalled verification".
+    """
+
+    sequence: int
+    seen: int
+    """Position that the proposer had delivered."""
+    contributed: list[str]
+    """Domains whose vote on `sequence` the proposer has, by name."""
+    count: int
+    """`T - m`: domains to be activated, `m` the largest number of equal votes."""
+
+
+class Convicted(_Entry, frozen=True, tag=9):
+    """A voter holds proof that a domain is faulty."""
+
+    domain: str
+    sequence: int
+    """What it was wrong about: a request, or the point of a state; 0: neither."""
+    reason: str
+    seen: int
+
+
+class Suspected(_Entry, frozen=True, tag=10):
+    """A domain does not do in time what it should; no proof, so it is replaced before it is given up."""
+
+    domain: str
+    reason: str
+    seen: int
+
+
+class Promote(_Entry, frozen=True, tag=11):
+    """The planner, or the operator, wants a passive domain active."""
+
+    domain: str
+    seen: int
+
+
+class Demote(_Entry, frozen=True, tag=12):
+    """The planner wants an active domain passive."""
+
+    domain: str
+    seen: int
+
+
+class RepairPoint(_Entry, frozen=True, tag=13):
+    """Domains give their state as it is before this entry, so that fresh domains of one server are filled with it.
+
+    Source: design "Repair" (Deviates: the thesis waits for the next recovery).
+    """
+
+    domains: list[str]
+    """The fresh domains, all of one server; booted, empty."""
+    attempt: int
+    """0: as few domains as can be enough give their state; higher: all do."""
+    seen: int
+
+
+class DomainReady(_Entry, frozen=True, tag=14):
+    """A fresh domain holds the agreed state, and may be relied on."""
+
+    domain: str
+    cursor: int
+    seen: int
+
+
+class Resolve(_Entry, frozen=True, tag=15):
+    """The operator decides about a request that stays open because more than `f'` domains failed on it.
+
+    Source: design "More rounds, and more than f faults".
+    """
+
+    sequence: int
+    action: str
+    """`skip`: a fixed error reply and no update, once every server consents.  `retry`: domains may be fed it again."""
+    token: int
+
+
+class Consent(_Entry, frozen=True, tag=16):
+    """A server's answer to a `Resolve` that skips: stability is no agreed knowledge, so each has to be asked.
+
+    From the delivery of the `Resolve` on a server that consents lets no vote on the number end.
+    """
+
+    sequence: int
+    is_open: bool
+    """Whether the number was not stable there."""
+    has_fresh_domain: bool
+    """Whether a domain there was not handed the number, and so has nothing of it in its state."""
+
+
+CellEntry = (
+    OpenClient
+    | Request
+    | Stopped
+    | Offer
+    | Progress
+    | RecoveryPoint
+    | PointClosed
+    | Stalled
+    | Convicted
+    | Suspected
+    | Promote
+    | Demote
+    | RepairPoint
+    | DomainReady
+    | Resolve
+    | Consent
+)
 
 DIGEST_INTERVAL = 1024
 

@@ -9,6 +9,8 @@ from replica_manager.identifiers import DomainId, server_of
 class Role(enum.Enum):
     """What a domain is for.  Source: design "Words"."""
 
+    STARTING = "starting"
+    """Booted from a clean image; to be filled with agreed state."""
     PASSIVE = "passive"
     ACTIVE = "active"
     RETIRED = "retired"
@@ -23,11 +25,22 @@ class DomainRecord(NamedTuple):
     """Whether its votes count: it is not convicted and its server has not left."""
     reason: str
     """Why it has its role, for the operator."""
+    since: int = 0
+    """Position from which it has its role."""
+    suspicion: str = ""
+    """Why it is suspected; empty: it is not."""
+    was_active: bool = False
+    """Whether it was ever active: its state is then what it executed, not what was voted on."""
 
     @property
     def server(self) -> int:
         """The hosting server."""
         return int(server_of(self.domain))
+
+    @property
+    def is_clean_passive(self) -> bool:
+        """Whether it can be relied on to step in."""
+        return self.role is Role.PASSIVE and not self.suspicion
 
 
 def stability_threshold(f_prime: int, *, has_unfenced_departure: bool) -> int:

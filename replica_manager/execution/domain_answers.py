@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from exec_wrapper.wire import (
     Applied,
+    CancelState,
     Executed,
     Failed,
     FromWrapper,
@@ -19,12 +20,15 @@ from exec_wrapper.wire import (
     ToWrapper,
     WrapperHello,
 )
+from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.roles import Role
+from replica_manager.cell.state_points import REPAIR
 from replica_manager.core_output import CoreOutput, NamedEvent
 from replica_manager.execution.feed import Feed, FeedMisuse
 from replica_manager.execution.request_log import RequestLog
 from replica_manager.identifiers import DomainId
 from replica_manager.peer_messages import StateDigests, Votes
+from replica_manager.recovery.repair import Repair
 from replica_manager.recovery.state_digests import CheckpointBoard, StateOrderError, StateReader
 from replica_manager.updates.update_buffer import UpdateBuffer
 from replica_manager.voting.vote_count import vote_digest
@@ -38,15 +42,25 @@ class DomainAnswers:
     """The frames of the domains of this server."""
 
     def __init__(
-        self, feeds: Mapping[DomainId, Feed], requests: RequestLog, voter: Voter, board: CheckpointBoard
+        self,
+        cell: CellState,
+        feeds: Mapping[DomainId, Feed],
+        requests: RequestLog,
+        voter: Voter,
+        board: CheckpointBoard,
+        repair: Repair,
     ) -> None:
         """Take answers into these."""
+        self._cell = cell
+        self._repair = repair
         self._feeds = feeds
         self._requests = requests
         self._voter = voter
         self._board = board
         self._votes: dict[DomainId, tuple[list[int], list[bytes]]] = {}
         self._readers: dict[DomainId, StateReader] = {}
+        self._cancelled: dict[DomainId, int] = {}
+        """The newest point of each domain whose stream was stopped: parts may still come."""
         self._reports: dict[DomainId, StateDigests] = {}
         """The newest state digests of each local domain: told again until the point is closed."""
         self._completed_points: list[int] = []
@@ -76,7 +90,9 @@ class DomainAnswers:
                 self._on_state_part(feed, frame, output)
             case Failed(text=text):
                 raise FeedMisuse(f"the wrapper gave up: {text}")
-            case Pong() | StateSet() | WrapperHello():
+            case Pong() | StateSet():
+                self._repair.on_frame(feed.domain, frame, output)
+            case WrapperHello():
                 raise FeedMisuse(f"sent {type(frame).__name__} without being asked")
 
     def _on_executed(self, feed: Feed, sequence: int, reply: bytes, update: bytes) -> None:
@@ -97,21 +113,37 @@ class DomainAnswers:
         batch[1].append(digest)
 
     def _on_state_part(self, feed: Feed, part: StatePart, output: CoreOutput) -> None:
+        if part.point <= self._cancelled.get(feed.domain, 0):
+            return  # it was on its way
         reader = self._readers.get(feed.domain)
         if reader is None:
             raise StateOrderError("sent state without being asked")
         reader.take(part)
+        point = self._cell.state_point
+        if point is not None and (point.point, point.kind) == (part.point, REPAIR):
+            output.parts.append((feed.domain, part))
         if not part.is_last:
             output.frames.append((feed.domain, NextPart(1)))
             return
         del self._readers[feed.domain]
         feed.on_state_given(part.point)
-        content = reader.content_digest
-        report = StateDigests(feed.domain, part.point, reader.part_digests, content)
-        self._reports[feed.domain] = report
+        self._report(StateDigests(feed.domain, part.point, reader.part_digests, reader.content_digest), output)
+
+    def _report(self, report: StateDigests, output: CoreOutput) -> None:
+        domain = DomainId(report.domain)
+        self._reports[domain] = report
         output.broadcasts.append(report)
-        if self._board.report(feed.domain, part.point, content):
-            self._completed_points.append(part.point)
+        if self._board.report(domain, report.point, report.content_digest):
+            self._completed_points.append(report.point)
+        self._repair.on_state_digests(report, output)
+
+    def cancel_state(self, point: int, output: CoreOutput) -> None:
+        """Nobody needs the state at `point` any more: let who streams it stop."""
+        for feed in self._feeds.values():
+            if feed.cancel_state(point):
+                self._readers.pop(feed.domain, None)
+                self._cancelled[feed.domain] = point
+                output.frames.append((feed.domain, CancelState(point)))
 
     def take_completed_points(self) -> list[int]:
         """Return the points for which every domain's digest is known since the last call."""

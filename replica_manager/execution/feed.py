@@ -3,7 +3,8 @@
 A feed's cursor is the first sequence number not yet handed to the domain.  It moves only forward and by one: past
 `s` by `Execute(s)`, or by `s`'s update once `s` is in this server's stable prefix.  A passive domain is fed updates
 only; an active one updates up to the stable prefix and `Execute` from there.  A role change never moves a cursor, so
-nothing is skipped or done twice.
+nothing is skipped or done twice.  A fresh domain is fed nothing until it holds the state of a point; then it is fed
+like a passive one from there.
 
 Source: design "Execution and voting", "One feed per domain" (`L1`: with "active from number s" instead of a cursor,
 an older open number deadlocks the cell).
@@ -43,6 +44,8 @@ class PowerAction(enum.Enum):
     SUSPEND = "suspend"
     RESUME = "resume"
     DESTROY = "destroy"
+    SERVE = "serve"
+    """Give it the CPU share of a domain that serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +104,14 @@ class Feed:
         self._applying_from = 0
         self._settings = settings
         self._refresh_updates = self._first_refresh_updates = first_refresh_updates
-        self._is_syncing = False
+        self.is_syncing = False
         self._has_unsynced = False
+        self.is_alert = False
+        """Whether a vote stalls, so that a sleeper should be awake and as far as updates reach."""
+        self.is_filled = role is not Role.STARTING
+        """Whether it holds a state that it can be fed from."""
+        self.is_expecting = False
+        """Whether the point is known whose state it gets."""
 
     # -- what the domain and the hypervisor say ----------------------------------------------------------------
 
@@ -120,11 +129,23 @@ class Feed:
         if not 1 <= cursor <= limit:
             raise FeedMisuse(f"claims cursor {cursor}, at most {limit} is possible")
         self.is_linked = True
-        self.cursor = cursor
-        self.previous = cursor - 1
-        self.confirmed = cursor - 1
-        self.synced_cursor = cursor
         self.power = Power.RUNNING
+        if self.is_filled:
+            self._stand_at(cursor)
+
+    def _stand_at(self, cursor: int) -> None:
+        self.cursor = self.synced_cursor = cursor
+        self.previous = self.confirmed = cursor - 1
+
+    def await_state(self, point: int) -> None:
+        """The fresh domain will be filled with the state at `point`: updates from there on are kept for it."""
+        self._stand_at(point)
+        self.is_expecting = True
+
+    def on_filled(self) -> None:
+        """The fresh domain holds the state at its cursor; it is on its disk only after the next sync."""
+        self.is_filled = True
+        self._has_unsynced = True
 
     def on_gone(self) -> None:
         """The domain is no more."""
@@ -179,10 +200,19 @@ class Feed:
         Raises:
             FeedMisuse: not asked, or a cursor that the domain was never handed.
         """
-        if not self._is_syncing or cursor > self.cursor:
+        if not self.is_syncing or cursor > self.cursor:
             raise FeedMisuse(f"synced up to {cursor}, handed up to {self.cursor}")
-        self._is_syncing = False
+        self.is_syncing = False
         self.synced_cursor = max(self.synced_cursor, cursor)
+
+    def cancel_state(self, point: int) -> bool:
+        """Nobody needs the state at `point` any more; return whether it streams now."""
+        if point in self.points:
+            self.points.remove(point)
+        if self.state_point != point:
+            return False
+        self.state_point = 0
+        return True
 
     def on_state_given(self, point: int) -> None:
         """The last part of the state at `point` has come."""
@@ -195,13 +225,23 @@ class Feed:
         """Have the domain give its state as of `point`."""
         self.points.append(point)
 
+    @property
+    def holds_the_log(self) -> bool:
+        """Whether numbers from its cursor on must be kept for it."""
+        return self.power is not Power.GONE and (self.is_filled or self.is_expecting)
+
+    @property
+    def holds_the_disk(self) -> bool:
+        """Whether what was agreed must reach its disk before it may be forgotten."""
+        return self.power is not Power.GONE and self.is_filled
+
     def request_sync(self) -> None:
         """Have the domain make its state durable: an active one now, a passive one at its next refresh."""
         self.is_sync_due = self._has_unsynced
 
     def durable_through(self, buffer: UpdateBuffer) -> int:
         """Return the last number whose effects are on the domain's disk, numbers without effect included."""
-        if self._has_unsynced or self._is_syncing:
+        if self._has_unsynced or self.is_syncing:
             return self.synced_cursor - 1
         if self.role is Role.PASSIVE and not self.applying_up_to:
             return max(self.confirmed, buffer.next_update(self.cursor) - 1)
@@ -219,6 +259,7 @@ class Feed:
         waiting = buffer.waiting_count(self.cursor)
         return (
             waiting >= self._refresh_updates
+            or (self.is_alert and waiting > 0)
             or buffer.prefix - self.cursor >= self._settings.refresh_lag_max
             or (waiting > 0 and buffer.waiting_bytes(self.cursor) >= self._settings.refresh_bytes_max)
             or (bool(self.points) and buffer.prefix >= self.points[0] - 1)
@@ -237,16 +278,16 @@ class Feed:
         return None
 
     def _needs_cpu(self, buffer: UpdateBuffer) -> bool:
-        if self.role is Role.ACTIVE or self._settings.is_passive_kept_running:
+        if self.role is Role.ACTIVE or self._settings.is_passive_kept_running or self.is_alert or not self.is_filled:
             return True
-        busy = self.applying_up_to or self._is_syncing or self.state_point or self.executing
+        busy = self.applying_up_to or self.is_syncing or self.state_point or self.executing
         return bool(busy) or self.is_refresh_due(buffer)
 
     # -- what is handed next -----------------------------------------------------------------------------------
 
     def pump(self, requests: RequestLog, buffer: UpdateBuffer, out: list[ToWrapper]) -> None:
         """Append the frames that can be sent now to `out` and move the cursor."""
-        if not self.is_linked or self.power is not Power.RUNNING:
+        if not self.is_linked or self.power is not Power.RUNNING or not self.is_filled:
             return
         if self.role is Role.ACTIVE:
             while self._step_active(requests, buffer, out):
@@ -267,10 +308,12 @@ class Feed:
         if self.cursor > requests.last or len(self.executing) >= EXECUTES_IN_FLIGHT_MAX:
             return False
         record = requests.get(self.cursor)
-        if record is None:
+        if record is None or record.is_skipped:
             self.cursor += 1
             self._note_confirmed()
             return True
+        if record.is_held:
+            return False
         return self._execute(record, out)
 
     def _execute(self, record: RequestRecord, out: list[ToWrapper]) -> bool:
@@ -300,9 +343,9 @@ class Feed:
 
     def _maybe_sync(self, out: list[ToWrapper]) -> bool:
         self.is_sync_due = False
-        if self._is_syncing:
+        if self.is_syncing:
             return False
-        self._is_syncing = True
+        self.is_syncing = True
         self._has_unsynced = False
         out.append(Sync())
         return True

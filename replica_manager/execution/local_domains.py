@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from exec_wrapper.wire import FromWrapper, ToWrapper, WrapperHello
@@ -104,8 +105,12 @@ class LocalDomains:
             self._handler.on_domain_event("leftover_destroyed", domain)
             await self._hypervisor.destroy(domain)
 
-    async def start(self, spec: DomainSpec) -> None:
+    async def start(self, spec: DomainSpec, *, is_filled: bool = True) -> None:
         """Create, boot and connect one domain; `on_domain_linked` follows, or `on_domain_gone` if no wrapper answers.
+
+        Args:
+            spec: what to boot.
+            is_filled: whether it serves at once; else it has its full CPU share from `PowerAction.SERVE` on.
 
         Raises:
             HypervisorError: the hypervisor refuses.
@@ -127,7 +132,8 @@ class LocalDomains:
             # One bad domain must not keep the others from serving.
             self._gone(domain, str(error))
             return
-        await self._hypervisor.set_cpu_weight(domain, 1.0)
+        if is_filled:
+            await self._hypervisor.set_cpu_weight(domain, 1.0)
         self._handler.on_domain_event("domain_booted", domain, boot_ms=round(1000 * (time.monotonic() - started_s)))
         self._handler.on_domain_linked(domain, hello)
 
@@ -148,9 +154,9 @@ class LocalDomains:
 
     def send(self, domain: DomainId, message: ToWrapper) -> None:
         """Send a frame; silently nothing if the domain is gone (its end is reported separately)."""
-        link = self._domains[domain].link
-        if link is not None:
-            link.send(message)
+        record = self._domains.get(domain)
+        if record is not None and record.link is not None:
+            record.link.send(message)
 
     def power(self, domain: DomainId, action: PowerAction) -> None:
         """Suspend, resume or destroy; `on_power_done` follows.  Calls for one domain happen in order."""
@@ -171,15 +177,22 @@ class LocalDomains:
                     await self._hypervisor.suspend(domain)
                 case PowerAction.RESUME:
                     await self._hypervisor.resume(domain)
+                case PowerAction.SERVE:
+                    await self._hypervisor.set_cpu_weight(domain, 1.0)
                 case PowerAction.DESTROY:
                     if record.link is not None:
                         record.link.close()
                         record.link = None
                     await self._hypervisor.destroy(domain)
+                    del self._domains[domain]
         except HypervisorError as error:
             self._gone(domain, f"the hypervisor failed to {action.value} it: {error}")
             return
         self._handler.on_power_done(domain, action)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` beside everything else, until `close`."""
+        self._spawn(work)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(work)
@@ -206,8 +219,8 @@ class LocalDomains:
             self._gone(event.domain_id, f"the hypervisor reports it stopped: {event.reason}")
 
     def _gone(self, domain: DomainId, reason: str) -> None:
-        record = self._domains[domain]
-        if record.is_gone or self._is_closing:
+        record = self._domains.get(domain)
+        if record is None or record.is_gone or self._is_closing:
             return
         record.is_gone = True
         if record.link is not None:
@@ -221,6 +234,10 @@ class LocalDomains:
         """Ask the hypervisor and remember the answer."""
         self.observed = await self._hypervisor.observe()
         return self.observed
+
+    def storage_of(self) -> list[Path]:
+        """Return the directories in which present domains have their disks."""
+        return [record.spec.disk_path.parent for record in self._domains.values()]
 
     def suspended_s(self, domain: DomainId) -> float:
         """Return how long the hypervisor has reported the domain suspended, in seconds, until now."""

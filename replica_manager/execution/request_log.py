@@ -18,8 +18,12 @@ class RequestRecord:
 
     __slots__ = (
         "client",
+        "first_vote_ms",
         "is_complete",
         "is_contested",
+        "is_frozen",
+        "is_held",
+        "is_skipped",
         "number",
         "payload",
         "payload_bytes",
@@ -50,6 +54,13 @@ class RequestRecord:
         """Whether votes differ."""
         self.is_complete = False
         """Whether it is stable and the stable value is here."""
+        self.first_vote_ms = 0
+        self.is_held = False
+        """Whether no domain may be fed it: it stopped more domains than the bound allows."""
+        self.is_frozen = False
+        """Whether this server has consented to skip it: no vote ends it while the others are asked."""
+        self.is_skipped = False
+        """Whether an operator skipped it: a fixed outcome, no update."""
 
 
 class RequestLog:

@@ -127,6 +127,9 @@ class Admission:
 
     def on_repeated(self, output: CoreOutput, effect: RequestRepeated, first: RequestRecord | None) -> None:
         """A repetition of this server was delivered: answer it now, or when the first one becomes stable."""
+        if first is not None and first.is_skipped:
+            self.on_decided(output, effect.client, effect.number, Outcome.SKIPPED)
+            return
         reply = self.replies.find(effect.client, effect.first_sequence)
         if reply is None and first is not None and first.stable_digest in first.values:
             reply = first.values[first.stable_digest][0]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.effects import ProgressMade
 from replica_manager.cell.entries import DIGEST_INTERVAL, Progress
-from replica_manager.execution.feed import Feed, Power
+from replica_manager.execution.feed import Feed
 from replica_manager.execution.request_log import RequestLog
 from replica_manager.identifiers import DomainId
 from replica_manager.updates.update_buffer import UpdateBuffer
@@ -36,7 +36,7 @@ class Retention:
         self._reported: tuple[int, int, int] = (0, 0, 0)
 
     def _present(self) -> list[Feed]:
-        return [feed for feed in self._feeds.values() if feed.power is not Power.GONE]
+        return [feed for feed in self._feeds.values() if feed.holds_the_log]
 
     def on_delivered(self, sequence: int, *, is_request: bool) -> None:
         """An entry was applied."""
@@ -49,7 +49,8 @@ class Retention:
     def report(self) -> Progress | None:
         """Return what to tell the cell; None: nothing worth an entry."""
         prefix = self._buffer.prefix
-        durable = min((feed.durable_through(self._buffer) for feed in self._present()), default=prefix)
+        feeds = [feed for feed in self._feeds.values() if feed.holds_the_disk]
+        durable = min((feed.durable_through(self._buffer) for feed in feeds), default=prefix)
         position = max(self._digests, default=0)
         # A report is an entry itself and extends the prefix: count requests only, or an idle cell would never rest.
         useful = (min(prefix, self._last_request), min(durable, prefix, self._last_request), position)

@@ -11,7 +11,7 @@ from replica_manager.cell.roles import Role
 from replica_manager.execution.request_log import RequestLog, RequestRecord
 from replica_manager.identifiers import DomainId
 from replica_manager.updates.update_buffer import UpdateBuffer
-from replica_manager.voting.vote_count import Diverged, Exceeded, Stable, count_votes
+from replica_manager.voting.vote_count import Diverged, Exceeded, Stable, VoteOutcome, count_votes, vote_digest
 
 EARLY_VOTES_MAX = 100_000
 """Votes on numbers not delivered here yet; above that they are dropped, and peers send theirs again."""
@@ -31,7 +31,7 @@ class Verdict(NamedTuple):
 
     sequence: int
     kind: str
-    """`diverged` or `exceeded`."""
+    """`diverged`: active domains disagree; `short`: too few can vote; `exceeded`: more than `f'` are faulty."""
 
 
 class Voter:
@@ -44,6 +44,7 @@ class Voter:
         buffer: UpdateBuffer,
         on_complete: Callable[[RequestRecord], None],
         on_finding: Callable[[Contradiction | Verdict], None],
+        on_lag: Callable[[int], None] = lambda _lag_ms: None,
     ) -> None:
         """Make a voter over the given records.
 
@@ -53,12 +54,16 @@ class Voter:
             buffer: takes the updates of the stable prefix.
             on_complete: called once per number when it is stable and its value is here.
             on_finding: called for contradictions and for votes that cannot end.
+            on_lag: called with how long after the first vote another one came, in ms.
         """
         self._cell = cell
         self._requests = requests
         self._buffer = buffer
         self._on_complete = on_complete
         self._on_finding = on_finding
+        self._on_lag = on_lag
+        self.now_ms = 0
+        """Monotonic time of the input that is being handled; its owner keeps it."""
         self._early: dict[int, dict[DomainId, bytes]] = {}
         self._early_notices: dict[int, bytes] = {}
         self._early_count = 0
@@ -109,15 +114,23 @@ class Voter:
                 record.is_contested = True
                 self._on_finding(Contradiction(domain, sequence, "equivocates"))
             return
+        if votes:
+            self._on_lag(self.now_ms - record.first_vote_ms)
+        else:
+            record.first_vote_ms = self.now_ms
         votes[domain] = digest
         if record.stable_digest is not None:
-            if record.stable_digest != digest:
-                record.is_contested = True
-                self._on_finding(Contradiction(domain, sequence, "differs"))
-        elif record.is_contested or not self._agree(votes, digest):
+            self._maybe_contradict(record, domain, digest)
+        elif record.is_contested or record.is_frozen or not self._agree(votes, digest):
             self._count(record)
         elif len(votes) >= self._cell.threshold:
             self._make_stable(record, digest, ())
+
+    def _maybe_contradict(self, record: RequestRecord, domain: DomainId, digest: bytes) -> None:
+        # Who executed a request that was skipped later did nothing wrong.
+        if record.stable_digest != digest and not record.is_skipped:
+            record.is_contested = True
+            self._on_finding(Contradiction(domain, record.sequence, "differs"))
 
     def _agree(self, votes: dict[DomainId, bytes], digest: bytes) -> bool:
         """Whether all votes are counted and for `digest`: the common case, decided without a full count."""
@@ -133,25 +146,32 @@ class Voter:
         self._early.setdefault(sequence, {})[domain] = digest
         self._early_count += 1
 
+    def counted_votes(self, record: RequestRecord) -> dict[DomainId, bytes]:
+        """Return the votes that count, by domain."""
+        return {domain: digest for domain, digest in record.votes.items() if self._cell.is_counted(domain)}
+
+    def outcome_of(self, record: RequestRecord) -> VoteOutcome:
+        """Judge the votes on a number as they are now."""
+        counted = self.counted_votes(record)
+        active, passive = self._silent(Role.ACTIVE, counted), self._silent(Role.PASSIVE, counted)
+        return count_votes(counted, self._cell.threshold, self._cell.f_prime, active, passive)
+
     def _count(self, record: RequestRecord) -> None:
-        counted = {domain: digest for domain, digest in record.votes.items() if self._cell.is_counted(domain)}
-        active = self._silent(Role.ACTIVE, counted)
-        outcome = count_votes(
-            counted, self._cell.threshold, self._cell.f_prime, active, self._silent(Role.PASSIVE, counted)
-        )
+        if record.is_frozen:
+            return
+        outcome = self.outcome_of(record)
+        record.is_contested = len(set(self.counted_votes(record).values())) > 1
         match outcome:
             case Stable(digest=digest, dissenters=dissenters):
                 self._make_stable(record, digest, dissenters)
             case Diverged():
-                # Equal votes that are too few, after a departure, contradict nobody.
-                record.is_contested = len(set(counted.values())) > 1
-                if record.is_contested:
-                    self._on_finding(Verdict(record.sequence, "diverged"))
+                # Equal votes that are too few, after a departure, contradict nobody; but more voters are needed.
+                self._on_finding(Verdict(record.sequence, "diverged" if record.is_contested else "short"))
             case Exceeded():
                 record.is_contested = True
                 self._on_finding(Verdict(record.sequence, "exceeded"))
             case _:
-                record.is_contested = len(set(counted.values())) > 1
+                pass
 
     def _silent(self, role: Role, votes: dict[DomainId, bytes]) -> int:
         return sum(1 for domain in self._cell.domains_in(role) if domain.domain not in votes)
@@ -165,6 +185,14 @@ class Voter:
             self._complete(record)
         else:
             self.on_value_missing(record)
+
+    def record_skip(self, record: RequestRecord) -> None:
+        """An operator skipped the number, and every server consented: it has no reply and no update."""
+        digest = vote_digest(b"", b"")
+        record.is_skipped = True
+        record.is_frozen = record.is_held = False
+        record.values = {digest: (b"", b"")}
+        self._make_stable(record, digest, ())
 
     def record_notice(self, sequence: int, digest: bytes) -> None:
         """A peer has `sequence` stable; its manager is trusted."""

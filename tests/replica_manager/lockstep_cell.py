@@ -10,11 +10,15 @@ from agreement.messages import Change, Entry
 from replica_manager.core_output import CoreOutput
 from replica_manager.core_settings import CoreSettings
 from replica_manager.execution.feed import FeedSettings, PowerAction
+from replica_manager.faults.fault_handling import FaultSettings
+from replica_manager.faults.watch import WatchSettings
 from replica_manager.identifiers import ClientId, DomainId
 from replica_manager.intake.port import Outcome, Submission
 from replica_manager.manager_core import ManagerCore
-from replica_manager.peer_messages import ManagerMessage
+from replica_manager.peer_messages import ManagerMessage, Part
+from replica_manager.recovery.repair import RepairSettings
 from tests.simulation.fake_domain import FakeDomain
+from tests.simulation.fake_part_spool import MemorySpool
 
 FEED = FeedSettings(
     refresh_updates_max=10,
@@ -26,7 +30,7 @@ FEED = FeedSettings(
 )
 
 
-def core_settings(server: int, f: int, feed: FeedSettings = FEED) -> CoreSettings:
+def core_settings(server: int, f: int, feed: FeedSettings = FEED, *, is_repairing: bool = True) -> CoreSettings:
     """Small bounds for tests."""
     return CoreSettings(
         server=server,
@@ -40,6 +44,9 @@ def core_settings(server: int, f: int, feed: FeedSettings = FEED) -> CoreSetting
         sync_ms=2000,
         stall_start_ms=250,
         feed=feed,
+        faults=FaultSettings(stall_start_ms=250, stall_max_ms=5_000, offer_delay_ms=0),
+        watch=WatchSettings(applied_timeout_ms=5_000, execution_limit_ms=20_000),
+        repair=RepairSettings(is_immediate=is_repairing, patience_ms=10_000, feed=feed),
     )
 
 
@@ -63,11 +70,14 @@ class RecordingSink:
 class LockstepCell:
     """`f+1` cores and their domains."""
 
-    def __init__(self, f: int = 1, feed: FeedSettings = FEED) -> None:
+    def __init__(self, f: int = 1, feed: FeedSettings = FEED, *, is_repairing: bool = True) -> None:
         """Boot every domain and have it say Hello."""
         self.now_ms = 0
         self.now_us = 1_000_000
-        self.cores = [ManagerCore(core_settings(server, f, feed), 0) for server in range(f + 1)]
+        self.cores = [
+            ManagerCore(core_settings(server, f, feed, is_repairing=is_repairing), 0) for server in range(f + 1)
+        ]
+        self.spools = [MemorySpool() for _ in self.cores]
         self.domains = {name: FakeDomain(name) for core in self.cores for name in core.feeds}
         self.running = dict.fromkeys(self.domains, True)
         self.order: deque[Entry | Change] = deque()
@@ -140,17 +150,38 @@ class LockstepCell:
                     self.cores[peer].on_peer_message(server, message, self.now_ms)
         self._serve(core, output)
         self.events += [(server, event.kind, event.data) for event in output.events]
-        return any((output.proposals, output.broadcasts, output.sends, output.frames, output.power))
+        work = (output.proposals, output.broadcasts, output.sends, output.frames, output.power)
+        return any((*work, output.boots, output.parts_wanted))
+
+    def _repair(self, core: ManagerCore, output: CoreOutput) -> None:
+        spool = self.spools[core.settings.server]
+        for domain, part in output.parts:
+            spool.keep(part.point, domain, part.data)
+        for wanted in output.parts_wanted:
+            data = spool.read(wanted.point, wanted.domain, wanted.part_index) or b""
+            part_read = Part(wanted.point, wanted.domain, wanted.part_index, data)
+            if wanted.receiver is None:
+                core.on_part(part_read)
+            else:
+                self.cores[wanted.receiver].on_peer_message(core.settings.server, part_read, self.now_ms)
+        for point in output.points_ended:
+            spool.drop(point)
+        for domain in output.boots:
+            self.domains[domain] = FakeDomain(domain)
+            self.running[domain] = True
+            core.on_domain_linked(domain, self.domains[domain].hello())
 
     def _serve(self, core: ManagerCore, output: CoreOutput) -> None:
         for domain, action in output.power:
             self.power_actions.append((domain, action))
-            self.running[domain] = action is PowerAction.RESUME
+            if action is not PowerAction.SERVE:
+                self.running[domain] = action is PowerAction.RESUME
             core.on_power_done(domain, action)
         for domain, frame in output.frames:
             assert self.running[domain], f"{domain} was sent {frame} while suspended"
             if domain not in self.muted:
-                core.on_domain_frames(domain, self.domains[domain].receive(frame))
+                core.on_domain_frames(domain, self.domains[domain].receive(frame), self.now_ms)
+        self._repair(core, output)
         for opening in output.openings:
             opening.sink.client_opened(opening.token, opening.client)
         for reply in output.replies:

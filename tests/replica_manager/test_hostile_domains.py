@@ -45,7 +45,7 @@ def serves(cell: LockstepCell) -> bool:
 def test_frames_that_nobody_asked_for_take_the_domain_out_and_the_cell_serves_on(frames: list[FromWrapper]) -> None:
     """Containment: no sequence of well-formed frames of a domain harms its manager."""
     cell = LockstepCell(1)
-    cell.cores[0].on_domain_frames(BAD, frames)
+    cell.cores[0].on_domain_frames(BAD, frames, 0)
     cell.settle()
     assert kinds(cell).count("domain_misbehaved") == 1
     assert cell.cores[0].cell.domains[BAD].role is Role.RETIRED
@@ -61,7 +61,7 @@ def test_frames_behind_a_lie_do_no_more_harm_than_the_lie(frames: list[FromWrapp
     cell.muted.add(BAD)
     cell.submit(1, sink, client, 1, command.encode())
     executing = cell.cores[0].feeds[BAD].executing[0]
-    cell.cores[0].on_domain_frames(BAD, [Executed(executing, b"lie", b""), *frames])
+    cell.cores[0].on_domain_frames(BAD, [Executed(executing, b"lie", b""), *frames], 0)
     cell.settle()
     assert all(reply != b"lie" for _, _, _, reply in sink.replies)
     assert bool(sink.replies) == bool(frames), "taken out, it is replaced; a lie alone leaves the request open"
@@ -89,7 +89,7 @@ def test_what_a_domain_still_sends_after_its_end_is_not_told_again() -> None:
     """One end, one event."""
     cell = LockstepCell(1)
     for frame in (Pong(1), StateSet(1), Pong(2)):
-        cell.cores[0].on_domain_frames(BAD, [frame])
+        cell.cores[0].on_domain_frames(BAD, [frame], 0)
     cell.settle()
     assert kinds(cell).count("domain_misbehaved") == 1
 

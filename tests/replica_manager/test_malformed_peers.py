@@ -15,6 +15,7 @@ from exec_wrapper.wire import WrapperHello
 from replica_manager.control.event_log import EventLog
 from replica_manager.execution.errors import LinkError
 from replica_manager.execution.local_domains import DomainLink, LocalDomains
+from replica_manager.identifiers import DomainId
 from replica_manager.manager_core import ManagerCore
 from replica_manager.ordering.agreement_driver import AgreementDriver
 from replica_manager.ordering.member_driver import DriverHandler, monotonic_ms
@@ -24,6 +25,7 @@ from replica_manager.replica_server import ReplicaServer
 from tests.ordering.peers import S0, S1, W0, Recorder
 from tests.replica_manager.lockstep_cell import core_settings
 from tests.simulation.fake_hypervisor import FakeHypervisor
+from tests.simulation.fake_part_spool import MemorySpool
 from tests.simulation.fake_peer_transport import FakePeerNetwork
 from tests.simulation.fake_storage import FakeStableStorage
 
@@ -49,10 +51,14 @@ class OneServer:
             flush=self.channel.flush,
             handler=DriverHandler(server.on_deliveries, server.on_agreement_events, lambda _: None),
         )
-        server.attach(self.driver, self.channel, _no_domains(server))
+        server.attach(self.driver, self.channel, _no_domains(server), MemorySpool(), _boot_nothing)
 
     def kinds(self) -> list[str]:
         return [event.kind for event in self.events.since(0, 100)]
+
+
+async def _boot_nothing(_domain: DomainId) -> str | None:
+    return "there are no domains here"
 
 
 def _no_domains(server: ReplicaServer) -> LocalDomains:

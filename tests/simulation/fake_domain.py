@@ -15,7 +15,10 @@ from exec_wrapper.wire import (
     NextPart,
     Ping,
     Pong,
+    SetPart,
+    SetState,
     StatePart,
+    StateSet,
     Sync,
     Synced,
     TakeState,
@@ -38,6 +41,7 @@ class FakeDomain:
         self.executed: list[int] = []
         self.applied: list[int] = []
         self._parts: Iterator[StatePart] | None = None
+        self._setting = 0
 
     def hello(self) -> WrapperHello:
         """The first frame of a connection."""
@@ -67,6 +71,11 @@ class FakeDomain:
         if isinstance(frame, CancelState):
             self._parts = None
             return []
+        if isinstance(frame, SetState):
+            self.rows, self._setting = {}, frame.point
+            return []
+        if isinstance(frame, SetPart):
+            return self._set_part(frame)
         raise AssertionError(f"not for a fake: {frame}")
 
     def _check_previous(self, previous: int) -> None:
@@ -100,6 +109,15 @@ class FakeDomain:
         for index, part in enumerate(parts):
             data = b"\n".join(key + b" " + value for key, value in part)
             yield StatePart(point, index, index == len(parts) - 1, data)
+
+    def _set_part(self, frame: SetPart) -> list[FromWrapper]:
+        for row in frame.data.split(b"\n") if frame.data else ():
+            key, value = row.split(b" ", 1)
+            self.rows[key] = value
+        if not frame.is_last:
+            return []
+        self.cursor, self.previous = self._setting, self._setting - 1
+        return [StateSet(self._setting)]
 
     def _next_parts(self, count: int) -> list[FromWrapper]:
         parts: list[FromWrapper] = []

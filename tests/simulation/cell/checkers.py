@@ -10,6 +10,7 @@ from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.effects import RequestAccepted
 from replica_manager.cell.roles import Role
 from replica_manager.execution.feed import Power
+from replica_manager.faults.role_plan import plan_roles
 from tests.simulation.cell.history import History
 from tests.simulation.cell.options import Options
 
@@ -121,7 +122,8 @@ def check_cell_states(servers: "Iterable[SimulatedServer]") -> None:
 
 def check_no_accusation(history: History) -> None:
     """No correct domain is accused: here all are correct."""
-    accused = [row for row in history.core_events if row[1].startswith(("vote_", "domain_misbehaved"))]
+    kinds = ("vote_contradicts", "vote_exceeded", "vote_diverged", "domain_misbehaved")
+    accused = [row for row in history.core_events if row[1] in kinds]
     _require(not accused, "no conviction of a correct domain", accused[:3])
 
 
@@ -130,7 +132,7 @@ def check_only_updates(servers: "Iterable[SimulatedServer]") -> None:
     for server in servers:
         for name, domain in server.domains.items():
             record = server.core.cell.domains[name]
-            if record.role is Role.PASSIVE:
+            if record.role is Role.PASSIVE and not record.was_active:
                 _require(not domain.executed, "passive domains execute nothing", name)
 
 
@@ -160,7 +162,7 @@ def check_can_go_on(servers: "Iterable[SimulatedServer]") -> None:
     for server in servers:
         core = server.core
         for feed in core.feeds.values():
-            if feed.power is Power.GONE:
+            if feed.power is Power.GONE or feed.role is Role.STARTING:
                 continue
             for record in core.requests.records(core.buffer.prefix + 1):
                 is_ahead = feed.cursor <= record.sequence or record.sequence in feed.executing
@@ -188,7 +190,27 @@ def unrest(server: "SimulatedServer", options: Options) -> str | None:
         f"{values} values are kept": values > 0,
         f"{core.buffer.entry_count} updates are kept": core.buffer.entry_count > update_limit,
     }
-    return next((what for what, holds in found.items() if holds), None)
+    lacking = next((what for what, holds in found.items() if holds), None)
+    return lacking or missing_redundancy(core.cell)
+
+
+def missing_redundancy(cell: CellState) -> str | None:
+    """Return what is not as it should be among the domains; None: redundancy is whole.
+
+    `T` domains are active, every live server has a sleeper that can be relied on, and nobody is suspected or half made.
+    """
+    active = cell.domains_in(Role.ACTIVE)
+    if len(active) != cell.threshold:
+        return f"{[record.domain for record in active]} are active, {cell.threshold} wanted"
+    present = (*active, *cell.domains_in(Role.PASSIVE), *cell.domains_in(Role.STARTING))
+    for record in present:
+        if record.suspicion or record.role is Role.STARTING:
+            return f"{record.domain} is {record.role.value}, suspected: {record.suspicion or 'no'}"
+    for server in cell.live_servers:
+        if not any(record.is_clean_passive for record in cell.domains_of(server)):
+            return f"server {server} has no clean sleeper"
+    step = plan_roles(active, cell.domains_in(Role.PASSIVE), cell.threshold, 0, None)
+    return None if step is None else f"{step} is still to be done"
 
 
 def check_rest(servers: "Iterable[SimulatedServer]", options: Options) -> None:

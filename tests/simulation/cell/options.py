@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from agreement.settings import AgreementSettings
 from replica_manager.core_settings import CoreSettings
 from replica_manager.execution.feed import FeedSettings
+from replica_manager.faults.fault_handling import FaultSettings
+from replica_manager.faults.watch import WatchSettings
+from replica_manager.recovery.repair import RepairSettings
 
 CLIENT_TABLE_ENTRIES_MAX = 50
 
@@ -62,14 +65,21 @@ class Options:
             progress_ms=300,
             sync_ms=700,
             stall_start_ms=250,
-            feed=FeedSettings(
-                refresh_updates_max=self.refresh_updates_max,
-                refresh_bytes_max=10_000,
-                refresh_lag_max=200,
-                batch_bytes_max=4_000,
-                state_format=1,
-                is_passive_kept_running=False,
-            ),
+            feed=self.feed_settings(),
+            faults=FaultSettings(stall_start_ms=250, stall_max_ms=4_000),
+            watch=WatchSettings(applied_timeout_ms=3_000, execution_limit_ms=8_000),
+            repair=RepairSettings(is_immediate=True, patience_ms=2_000, feed=self.feed_settings()),
+        )
+
+    def feed_settings(self) -> FeedSettings:
+        """When passive domains are refreshed."""
+        return FeedSettings(
+            refresh_updates_max=self.refresh_updates_max,
+            refresh_bytes_max=10_000,
+            refresh_lag_max=200,
+            batch_bytes_max=4_000,
+            state_format=1,
+            is_passive_kept_running=False,
         )
 
 

@@ -18,8 +18,8 @@ from tests.simulation.cell.world import World
 
 SAFETY_PHASE_US = 6_000_000
 LIVENESS_PHASE_US = 60_000_000
-REST_US = 10_000_000
-"""Time to declare a server crashed, and to report and drop what need not be kept."""
+REST_US = 40_000_000
+"""Time to declare a server crashed, to report and drop what need not be kept, and to restore redundancy."""
 SETTLING_US = 400_000
 """What was ordered last is delivered everywhere by then."""
 QUIET_US = 600_000

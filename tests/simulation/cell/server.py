@@ -1,18 +1,21 @@
 """A simulated server: the manager's core, its agreement node, its hypervisor and its domains."""
 
+import contextlib
 from functools import partial
 from typing import Any
 
+from agreement.changes import ServerLeft
 from agreement.errors import ProposalError
 from agreement.identifiers import Identity, MemberId
 from agreement.node import Node
 from agreement.output import Removed
 from exec_wrapper.wire import ToWrapper
+from replica_manager.core_output import CoreOutput
 from replica_manager.execution.feed import PowerAction
 from replica_manager.identifiers import DomainId
 from replica_manager.intake.port import ReplySink, Submission
 from replica_manager.manager_core import ManagerCore
-from replica_manager.peer_messages import ManagerMessage, Position
+from replica_manager.peer_messages import ManagerMessage, Part, Position
 from replica_manager.server_settings import lower_timestamp
 from tests.simulation.cell.checkers import SKEW_US
 from tests.simulation.cell.history import History
@@ -21,8 +24,10 @@ from tests.simulation.cell.network import Network
 from tests.simulation.cell.options import Options
 from tests.simulation.cell.world import World
 from tests.simulation.fake_domain import FakeDomain
+from tests.simulation.fake_part_spool import MemorySpool
 
 TICK_US = 50_000
+BOOT_US = (100_000, 600_000)
 
 
 class SimulatedServer(SimulatedMember):
@@ -46,6 +51,8 @@ class SimulatedServer(SimulatedMember):
         self.core = ManagerCore(options.core_settings(number), 0)
         self.domains = {name: FakeDomain(name) for name in self.core.feeds}
         self.suspended: set[DomainId] = set()
+        self.spool = MemorySpool()
+        self._is_core_armed = False
         self._busy_until_us = dict.fromkeys(self.domains, 0)
         self._told: dict[int, Position] = {}
         own = MemberId.server(number)
@@ -150,9 +157,49 @@ class SimulatedServer(SimulatedMember):
             opening.sink.client_opened(opening.token, opening.client)
         for reply in output.replies:
             reply.sink.replied(reply.client, reply.number, reply.outcome, reply.reply)
+        self._repair(output)
         for event in output.events:
             self.history.event(self.number, event.kind)
             self.history.core_event(self.number, event.kind, event.data)
+        self._arm_core()
+
+    def _arm_core(self) -> None:
+        """Have the core's timer called when something is due that cannot wait for the next tick."""
+        due_ms = self.core.next_due_ms()
+        if due_ms is None or self._is_core_armed:
+            return
+        self._is_core_armed = True
+
+        def due() -> None:
+            self._is_core_armed = False
+            if self.is_up:
+                self.core.on_timer(self.world.now_ms)
+                self.touch()
+
+        self.world.after(max(1, due_ms * 1000 - self.world.now_us), due)
+
+    def _repair(self, output: CoreOutput) -> None:
+        for domain, part in output.parts:
+            with contextlib.suppress(OSError):
+                self.spool.keep(part.point, domain, part.data)
+        for wanted in output.parts_wanted:
+            data = self.spool.read(wanted.point, wanted.domain, wanted.part_index) or b""
+            part_read = Part(wanted.point, wanted.domain, wanted.part_index, data)
+            if wanted.receiver is None:
+                self.core.on_part(part_read)
+                self.touch()
+            else:
+                self.post(MemberId.server(wanted.receiver), part_read)
+        for point in output.points_ended:
+            self.spool.drop(point)
+        for domain in output.boots:
+            self.domains[domain] = FakeDomain(domain)
+            self._busy_until_us[domain] = 0
+            self.world.after(self.world.random.randrange(*BOOT_US), partial(self._link, domain))
+        if output.is_leaving:
+            assert isinstance(self.agreement, Node)
+            self.agreement.propose_change(ServerLeft(self.number, fenced=False), self.world.now_ms)
+            self.touch()
 
     def _propose(self, payload: bytes) -> None:
         assert isinstance(self.agreement, Node)
@@ -165,7 +212,7 @@ class SimulatedServer(SimulatedMember):
     # -- domains -----------------------------------------------------------------------------------------------
 
     def _link(self, domain: DomainId) -> None:
-        if self.is_up:
+        if self.is_up and domain in self.domains:
             self.core.on_domain_linked(domain, self.domains[domain].hello())
             self.touch()
 
@@ -175,15 +222,15 @@ class SimulatedServer(SimulatedMember):
 
     def _power(self, domain: DomainId, action: PowerAction) -> None:
         def done() -> None:
-            if not self.is_up or domain not in self.domains:
+            if not self.is_up or (domain not in self.domains and action is not PowerAction.DESTROY):
                 return
             if action is PowerAction.DESTROY:
-                del self.domains[domain]
-                return
+                self.domains.pop(domain, None)
+                self.suspended.discard(domain)
             self.core.on_power_done(domain, action)
             if action is PowerAction.SUSPEND:
                 self.suspended.add(domain)
-            else:
+            elif action is PowerAction.RESUME:
                 self.suspended.discard(domain)
             self.touch()
 
@@ -200,7 +247,7 @@ class SimulatedServer(SimulatedMember):
         if self.is_up and domain in self.domains:
             answers = self.domains[domain].receive(frame)
             if answers:
-                self.core.on_domain_frames(domain, answers)
+                self.core.on_domain_frames(domain, answers, self.world.now_ms)
                 self.touch()
 
     def kill_domain(self, domain: DomainId) -> None:

@@ -1,0 +1,252 @@
+"""Stalls, rounds, offers, convictions and suspicions of one server.
+
+Source: SPARE §4.4.2, §4.4.3; design "Noticing", "Stalled verification", "More rounds, and more than f faults".
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from replica_manager.cell.cell_state import CellState
+from replica_manager.cell.effects import RoundOpened
+from replica_manager.cell.entries import Convicted, Demote, Offer, Promote, Stalled, encode_entry
+from replica_manager.cell.roles import Role
+from replica_manager.core_output import CoreOutput, NamedEvent
+from replica_manager.execution.feed import Feed, Power
+from replica_manager.execution.request_log import RequestLog, RequestRecord
+from replica_manager.faults.role_plan import plan_roles
+from replica_manager.faults.stall_clock import StallClock
+from replica_manager.identifiers import DomainId
+from replica_manager.peer_messages import StableNotice, Votes
+from replica_manager.updates.update_buffer import UpdateBuffer
+from replica_manager.voting.vote_count import Diverged, Exceeded
+from replica_manager.voting.voter import Contradiction, Voter
+
+ALERT_SHARE = 0.5
+"""Share of the stall limit after which sleepers are woken ahead: resuming them runs in parallel with ordering."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultSettings:
+    """Times of fault handling."""
+
+    stall_start_ms: int
+    stall_max_ms: int
+    offer_delay_ms: int = 3
+    """A server whose active domain has contributed lets others offer first."""
+    plan_delay_ms: int = 500
+    """Roles must have been quiet for so long before the planner acts."""
+    extra_active: int = 0
+    """Active domains wanted beyond `T`, for services whose replicas are slow at times."""
+
+
+class FaultHandling:
+    """What one server does when votes do not end."""
+
+    def __init__(
+        self,
+        server: int,
+        settings: FaultSettings,
+        cell: CellState,
+        requests: RequestLog,
+        buffer: UpdateBuffer,
+        feeds: Mapping[DomainId, Feed],
+        voter: Voter,
+    ) -> None:
+        """Watch these; nothing is wrong yet."""
+        self._server = server
+        self._settings = settings
+        self._cell = cell
+        self._requests = requests
+        self._buffer = buffer
+        self._feeds = feeds
+        self._voter = voter
+        self.clock = StallClock(settings.stall_start_ms, settings.stall_max_ms)
+        self._looked_ms = 0
+        self._stalls: dict[int, _Stall] = {}
+        self._convicting: set[DomainId] = set()
+        self._offer_due_ms: dict[DomainId, int] = {}
+        self._offered: tuple[int, set[DomainId]] = (0, set())
+        self._roles_seen = (0, 0)
+        self._planned_at = -1
+
+    # -- what voting finds -------------------------------------------------------------------------------------
+
+    def on_contradiction(self, finding: Contradiction, output: CoreOutput) -> None:
+        """A vote differs from the stable one, or a domain voted twice: that is proof."""
+        if finding.domain in self._convicting or not self._cell.is_counted(finding.domain):
+            return
+        self._convicting.add(finding.domain)
+        reason = f"its vote on {finding.sequence} {finding.kind}"
+        entry = Convicted(finding.domain, finding.sequence, reason, self._cell.sequence)
+        output.proposals.append(encode_entry(entry))
+
+    def lowest_open(self) -> RequestRecord | None:
+        """Return the lowest number that is not stable here."""
+        for record in self._requests.records(self._buffer.prefix + 1):
+            if record.stable_digest is None:
+                return record
+        return None
+
+    # -- stalls ------------------------------------------------------------------------------------------------
+
+    def look(self, now_ms: int, output: CoreOutput) -> None:
+        """Look at the lowest open number; after every input that may have changed it, and on every tick."""
+        record = self.lowest_open()
+        if record is None:
+            self.clock.watch(0, now_ms, has_vote=False)
+            self._stalls.clear()
+            self._set_alert(False)
+            return
+        self.clock.watch(record.sequence, now_ms, has_vote=bool(record.votes))
+        outcome = self._voter.outcome_of(record)
+        if isinstance(outcome, Exceeded) or record.is_held:
+            # More than f' faults: activating more domains can only lose their state.
+            self._set_alert(False)
+            return
+        share = self.clock.share(now_ms)
+        has_diverged = isinstance(outcome, Diverged)
+        self._set_alert(has_diverged or share >= ALERT_SHARE)
+        if has_diverged or share >= 1:
+            self._maybe_stall(record, now_ms, has_diverged, output)
+
+    def _set_alert(self, is_alert: bool) -> None:
+        for feed in self._feeds.values():
+            feed.is_alert = is_alert and feed.role is Role.PASSIVE
+
+    def _maybe_stall(self, record: RequestRecord, now_ms: int, has_diverged: bool, output: CoreOutput) -> None:
+        stall = self._stalls.get(record.sequence)
+        if stall is None:
+            self._stalls = {record.sequence: _Stall()}  # one `Stalled` stands for all higher numbers too
+            stall = self._stalls[record.sequence]
+        current = self._cell.round
+        is_answered = current is not None and current.is_complete and current.opened_at >= stall.round_from
+        if now_ms < stall.due_ms and not (has_diverged and is_answered):
+            return
+        stall.attempts += 1
+        stall.round_from = self._cell.sequence + 1
+        stall.due_ms = now_ms + min(self._settings.stall_max_ms, self.clock.limit_ms << min(stall.attempts - 1, 8))
+        self._order_stalled(record, output)
+
+    def _order_stalled(self, record: RequestRecord, output: CoreOutput) -> None:
+        votes = self._voter.counted_votes(record)
+        matching = max(Counter(votes.values()).values(), default=0)
+        count = max(1, self._cell.threshold - matching)
+        stalled = Stalled(record.sequence, self._cell.sequence, sorted(votes), count)
+        output.proposals.append(encode_entry(stalled))
+        data = {"sequence": record.sequence, "contributed": sorted(votes), "count": count}
+        output.events.append(NamedEvent("vote_stalled", data))
+
+    # -- rounds ------------------------------------------------------------------------------------------------
+
+    def on_round_opened(self, effect: RoundOpened, now_ms: int, output: CoreOutput) -> None:
+        """Help to end the stall: votes again, what is stable here, or a domain."""
+        for stall in self._stalls.values():
+            # Whoever ordered it: this round has its time.
+            stall.due_ms = max(stall.due_ms, now_ms + self.clock.limit_ms)
+        self._send_again(effect, output)
+        own_active = [feed.domain for feed in self._feeds.values() if feed.role is Role.ACTIVE]
+        has_contributed = any(domain in effect.contributed for domain in own_active)
+        may_wait = has_contributed if effect.sequence else bool(own_active)
+        delay_ms = self._settings.offer_delay_ms if may_wait else 0
+        self._offer_due_ms = dict.fromkeys(self._feeds, now_ms + delay_ms)
+        self.offer(now_ms, output)
+
+    def _send_again(self, effect: RoundOpened, output: CoreOutput) -> None:
+        record = self._requests.get(effect.sequence)
+        if record is None:
+            return
+        if record.stable_digest is not None:
+            output.broadcasts.append(StableNotice([record.sequence], record.stable_digest))
+        for domain in self._feeds:
+            vote = record.votes.get(domain)
+            if vote is not None and domain not in effect.contributed:
+                output.broadcasts.append(Votes(domain, [record.sequence], vote))
+
+    def _wants_offers(self) -> bool:
+        current = self._cell.round
+        if current is None or current.is_complete:
+            return False
+        if current.sequence == 0:
+            return len(self._cell.domains_in(Role.ACTIVE)) < self._cell.threshold
+        record = self._requests.get(current.sequence)
+        return record is not None and record.stable_digest is None and not record.is_held
+
+    def offer(self, now_ms: int, output: CoreOutput) -> None:
+        """Offer this server's sleepers in the current round, each once, when it is their time."""
+        current = self._cell.round
+        if current is None or not self._wants_offers():
+            return
+        if self._offered[0] != current.number:
+            self._offered = (current.number, set())
+        for domain, due_ms in self._offers_due(now_ms):
+            if now_ms >= due_ms:
+                self._offered[1].add(domain)
+                output.proposals.append(encode_entry(Offer(domain, current.number, self._cell.sequence)))
+
+    def _offers_due(self, now_ms: int) -> list[tuple[DomainId, int]]:
+        due = []
+        for feed in self._feeds.values():
+            record = self._cell.domains.get(feed.domain)
+            can_help = feed.role is Role.PASSIVE and feed.power is not Power.GONE and feed.is_linked
+            if record is None or not can_help or feed.domain in self._offered[1]:
+                continue
+            # A suspected one is better than none, but only when no other came forward.
+            patience_ms = self.clock.limit_ms if record.suspicion else 0
+            due.append((feed.domain, self._offer_due_ms.get(feed.domain, now_ms) + patience_ms))
+        return due
+
+    def next_due_ms(self, now_ms: int) -> int | None:
+        """Return when `on_timer` has something to do that cannot wait for the next tick."""
+        if not self._wants_offers():
+            return None
+        return min((due_ms for _, due_ms in self._offers_due(now_ms)), default=None)
+
+    # -- time --------------------------------------------------------------------------------------------------
+
+    def on_timer(self, now_ms: int, output: CoreOutput) -> None:
+        """A tick."""
+        if self._looked_ms and now_ms - self._looked_ms > self.clock.limit_ms // 2:
+            self.clock.restart(now_ms)
+        self._looked_ms = now_ms
+        self.look(now_ms, output)
+        self.offer(now_ms, output)
+        self._plan(now_ms, output)
+
+    def _plan(self, now_ms: int, output: CoreOutput) -> None:
+        """On the lowest live server, order the next step back to normal when roles have been quiet for a while."""
+        changed_at = self._cell.roles_changed_at
+        if self._roles_seen[0] != changed_at:
+            self._roles_seen = (changed_at, now_ms)
+        is_quiet = now_ms - self._roles_seen[1] >= self._settings.plan_delay_ms
+        if self._server != min(self._cell.live_servers) or not is_quiet or self._planned_at == self._cell.sequence:
+            return
+        active, passive = self._cell.domains_in(Role.ACTIVE), self._cell.domains_in(Role.PASSIVE)
+        step = plan_roles(active, passive, self._cell.threshold, self._settings.extra_active, self._newest_voters())
+        if step is None:
+            return
+        self._planned_at = self._cell.sequence
+        self._roles_seen = (changed_at, now_ms)
+        kind = Promote if step.is_promotion else Demote
+        output.proposals.append(encode_entry(kind(step.domain, self._cell.sequence)))
+        data = {"domain": step.domain, "to": "active" if step.is_promotion else "passive", "reason": step.reason}
+        output.events.append(NamedEvent("role_planned", data))
+
+    def _newest_voters(self) -> set[DomainId] | None:
+        """Return who has voted on the newest stable number that is kept; None: none is."""
+        for sequence in range(self._requests.last, self._requests.first - 1, -1):
+            record = self._requests.get(sequence)
+            if record is not None and record.stable_digest is not None:
+                return set(record.votes)
+        return None
+
+
+@dataclass(slots=True)
+class _Stall:
+    """What was ordered about the lowest open number."""
+
+    attempts: int = 0
+    due_ms: int = 0
+    """When the next `Stalled` may be ordered, unless the round was answered and votes still diverge."""
+    round_from: int = 0
+    """A round opened from this position on answers the newest attempt."""

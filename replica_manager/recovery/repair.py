@@ -1,0 +1,295 @@
+"""Restores redundancy at once: a server without a clean sleeper boots a fresh domain and fills it with agreed state.
+
+1. A fresh domain, named by the cell state's next generation, is booted from a clean image.
+2. When it says Hello, `RepairPoint` is ordered: sleepers, and as many active domains as are needed for `T` equal
+   digests, give their state as of that position.  Each server keeps its domains' parts on its own disk meanwhile.
+3. The states are voted on; whoever's differs is convicted.
+4. The parts go into the fresh domain, each checked against the voted digest; from a copy on this server if it has one.
+5. `DomainReady` makes it passive, once every earlier number is stable here: the fresh domain can vote on none of them.
+
+Whatever does not move in time is tried again with every domain giving its state, then with another fresh domain.
+
+Source: design "Repair" (Deviates: the thesis waits for the next recovery); SPARE §4.5.3.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from exec_wrapper.wire import Pong, StateSet
+from replica_manager.cell.cell_state import CellState
+from replica_manager.cell.entries import Convicted, DomainReady, RepairPoint, Stopped, Suspected, encode_entry
+from replica_manager.cell.roles import Role
+from replica_manager.cell.state_points import REPAIR, StatePoint
+from replica_manager.core_output import CoreOutput, NamedEvent, PartWanted
+from replica_manager.execution.feed import Feed, FeedMisuse, FeedSettings, Power
+from replica_manager.identifiers import DomainId, domain_id, server_of
+from replica_manager.peer_messages import FetchPart, Part, StateDigests
+from replica_manager.recovery.filling import Filling
+from replica_manager.recovery.state_vote import StateVote
+from replica_manager.updates.update_buffer import UpdateBuffer
+from replica_manager.voting.vote_count import Diverged, Exceeded, Stable
+
+ATTEMPTS_MAX = 3
+"""Points ordered for one fresh domain before another one is tried."""
+BACKOFF_MS_MIN, BACKOFF_MS_MAX = 1_000, 60_000
+"""Between a failed attempt to boot a domain and the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepairSettings:
+    """When and how patiently."""
+
+    is_immediate: bool
+    """Else the next proactive recovery restores redundancy."""
+    patience_ms: int
+    """How long nothing may move while states are given or set."""
+    feed: FeedSettings
+
+
+class Repair:
+    """The repair of one server's domains."""
+
+    def __init__(
+        self, server: int, settings: RepairSettings, cell: CellState, feeds: dict[DomainId, Feed], buffer: UpdateBuffer
+    ) -> None:
+        """Nothing is to be repaired; fresh domains are put into `feeds`."""
+        self._server = server
+        self._settings = settings
+        self._cell = cell
+        self._feeds = feeds
+        self._buffer = buffer
+        self._is_ready_ordered = False
+        self._fresh: DomainId | None = None
+        """The domain that boots, or is to be filled."""
+        self._is_ordered = False
+        """Whether a point was asked for and has not been delivered yet."""
+        self._attempt = 0
+        self._vote: StateVote | None = None
+        self.filling: Filling | None = None
+        self._tried_generation = 0
+        self._backoff_ms = BACKOFF_MS_MIN
+        self._not_before_ms = 0
+        self._moved: tuple[object, ...] = ()
+        self._moved_ms = 0
+
+    # -- beginning ---------------------------------------------------------------------------------------------
+
+    def _needs_domain(self) -> bool:
+        member = self._cell.members.get(self._server)
+        own = self._cell.domains_of(self._server)
+        if member is None or not member.is_live or any(record.is_clean_passive for record in own):
+            return False
+        # With nothing left the server leaves the cell instead, and comes back with two fresh domains.
+        return any(record.role in (Role.ACTIVE, Role.PASSIVE) for record in own)
+
+    def maybe_begin(self, now_ms: int, output: CoreOutput) -> None:
+        """Boot a fresh domain if one is needed and none is under way."""
+        if self._fresh is not None or not self._settings.is_immediate or now_ms < self._not_before_ms:
+            return
+        if not self._needs_domain():
+            return
+        generation = max(self._cell.next_generation[self._server], self._tried_generation + 1)
+        self._tried_generation = generation
+        self._fresh = domain = domain_id(self._server, generation)
+        self._attempt = 0
+        self._touch(now_ms)
+        self._feeds[domain] = Feed(domain, Role.STARTING, self._settings.feed, self._settings.feed.refresh_updates_max)
+        output.boots.append(domain)
+        output.events.append(NamedEvent("repair_began", {"domain": domain}))
+
+    def on_linked(self, domain: DomainId, now_ms: int, output: CoreOutput) -> None:
+        """A fresh domain said Hello."""
+        if domain == self._fresh:
+            self._touch(now_ms)
+            self._order_point(output)
+
+    def _order_point(self, output: CoreOutput) -> None:
+        assert self._fresh is not None
+        self._is_ordered = True
+        self._vote = self.filling = None
+        entry = RepairPoint([self._fresh], self._attempt, self._cell.sequence)
+        output.proposals.append(encode_entry(entry))
+
+    # -- the vote on the state ---------------------------------------------------------------------------------
+
+    def on_state_wanted(self, point: StatePoint, now_ms: int) -> None:
+        """A repair point was delivered."""
+        if point.kind != REPAIR or point.host != self._server or self._fresh not in point.domains:
+            return
+        self._is_ordered = False
+        self._vote, self.filling = StateVote(point), None
+        self._feeds[point.domains[0]].await_state(point.point)
+        self._touch(now_ms)
+
+    def on_refused(self, domains: Sequence[str]) -> None:
+        """A repair point was void: another point is open."""
+        if self._fresh in domains:
+            self._is_ordered = False
+
+    def on_state_digests(self, report: StateDigests, output: CoreOutput) -> None:
+        """A domain, here or elsewhere, has given its whole state."""
+        vote = self._vote
+        if vote is None or report.point != vote.point.point or self._fresh is None:
+            return
+        if vote.report(DomainId(report.domain), report.part_digests):
+            self._judge(vote, output)
+
+    def _judge(self, vote: StateVote, output: CoreOutput) -> None:
+        match vote.outcome(self._cell.threshold, self._cell.f_prime, self._cell.is_counted):
+            case Stable(digest=digest, dissenters=dissenters):
+                self._convict(dissenters, vote.point.point, output)
+                if self.filling is None:
+                    self._begin_filling(vote, digest, output)
+            case Diverged() | Exceeded():
+                if not vote.missing:
+                    self._try_again("the states that were given differ", output)
+            case _:
+                pass
+
+    def _convict(self, dissenters: Sequence[DomainId], point: int, output: CoreOutput) -> None:
+        for domain in dissenters:
+            if self._cell.is_counted(domain):
+                entry = Convicted(domain, point, f"its state at {point} differs", self._cell.sequence)
+                output.proposals.append(encode_entry(entry))
+
+    def _begin_filling(self, vote: StateVote, digest: bytes, output: CoreOutput) -> None:
+        assert self._fresh is not None
+        givers = sorted(vote.givers_of(digest), key=lambda domain: (int(server_of(domain)) != self._server, domain))
+        point = vote.point.point
+        self.filling = Filling(self._fresh, point, self._settings.feed.state_format, vote.parts_of(digest), givers)
+        output.events.append(NamedEvent("repair_state_agreed", {"domain": self._fresh, "point": point}))
+        self._advance(output)
+
+    # -- filling -----------------------------------------------------------------------------------------------
+
+    def _advance(self, output: CoreOutput) -> None:
+        filling = self.filling
+        if filling is None or filling.is_set:
+            return
+        for index in filling.wanted():
+            if filling.giver_server == self._server:
+                output.parts_wanted.append(PartWanted(filling.point, filling.giver, index, None))
+            else:
+                output.sends.append((filling.giver_server, FetchPart(filling.point, filling.giver, index)))
+        output.frames.extend((filling.domain, frame) for frame in filling.frames())
+
+    def on_part(self, part: Part, output: CoreOutput) -> None:
+        """A part was read, here or by a peer."""
+        filling = self.filling
+        if filling is None or (part.point, part.domain) != (filling.point, filling.giver):
+            return
+        if not filling.take(part.index, part.data):
+            # Not what its domain gave: the disk that kept it is to blame, or its size is not what it was.
+            data = {"point": part.point, "domain": part.domain, "part": part.index}
+            output.events.append(NamedEvent("state_part_damaged", data))
+            filling.change_giver()
+            if filling.has_tried_all:
+                self._try_again("no copy of the agreed state can be read", output)
+                return
+        self._advance(output)
+
+    def on_frame(self, domain: DomainId, frame: Pong | StateSet, output: CoreOutput) -> None:
+        """The fresh domain answered.
+
+        Raises:
+            FeedMisuse: it was not asked that.
+        """
+        filling = self.filling
+        if filling is None or filling.domain != domain:
+            raise FeedMisuse(f"sent {type(frame).__name__} without being asked")
+        expected = filling.on_pong(frame.token) if isinstance(frame, Pong) else filling.on_set(frame.point)
+        if not expected:
+            raise FeedMisuse(f"sent {frame} out of turn")
+        if filling.is_set:
+            self._feeds[domain].on_filled()
+        self._advance(output)
+        self._maybe_order_ready(output)
+
+    def _maybe_order_ready(self, output: CoreOutput) -> None:
+        filling = self.filling
+        if filling is None or not filling.is_set or self._is_ready_ordered or self._buffer.prefix < filling.point - 1:
+            return
+        self._is_ready_ordered = True
+        output.proposals.append(encode_entry(DomainReady(filling.domain, filling.point, self._cell.sequence)))
+
+    # -- ends --------------------------------------------------------------------------------------------------
+
+    def on_role_changed(self, domain: DomainId, role: Role, output: CoreOutput) -> None:
+        """A role is new; if it is the fresh domain's, the repair has ended."""
+        if domain != self._fresh or role is Role.STARTING:
+            return
+        if role is not Role.RETIRED:
+            self._backoff_ms = BACKOFF_MS_MIN
+            output.events.append(NamedEvent("repaired", {"domain": domain}))
+        self._forget()
+
+    def on_gone(self, domain: DomainId, now_ms: int) -> None:
+        """A domain ended; if it is the fresh one another is tried after a while."""
+        if domain == self._fresh:
+            self._not_before_ms = now_ms + self._backoff_ms
+            self._backoff_ms = min(BACKOFF_MS_MAX, 2 * self._backoff_ms)
+            if domain not in self._cell.domains:
+                self._forget()  # no entry will tell
+
+    def _forget(self) -> None:
+        self._fresh = self._vote = self.filling = None
+        self._is_ordered = self._is_ready_ordered = False
+
+    def _try_again(self, reason: str, output: CoreOutput) -> None:
+        assert self._fresh is not None
+        domain, self._attempt = self._fresh, self._attempt + 1
+        data = {"domain": domain, "attempt": self._attempt, "reason": reason}
+        output.events.append(NamedEvent("repair_retried", data))
+        if self._attempt >= ATTEMPTS_MAX or self.filling is not None:
+            # Part of a state may be in it already.
+            output.proposals.append(encode_entry(Stopped(domain, f"repair failed: {reason}", self._cell.sequence)))
+            return
+        self._order_point(output)
+
+    # -- time --------------------------------------------------------------------------------------------------
+
+    def _touch(self, now_ms: int) -> None:
+        self._moved_ms = now_ms
+
+    def on_timer(self, now_ms: int, output: CoreOutput) -> None:
+        """A tick: begin what is needed, and look whether what is under way moves."""
+        self.maybe_begin(now_ms, output)
+        if self._fresh is None or self._feeds[self._fresh].power is Power.STARTING:
+            self._touch(now_ms)  # the boot has its own time limit
+            return
+        self._maybe_order_again(output)
+        self._maybe_order_ready(output)
+        moved = (
+            self._attempt,
+            self._is_ordered,
+            None if self._vote is None else self._vote.missing,
+            None if self.filling is None else self.filling.moved,
+            self._cell.open_point,
+        )
+        if moved != self._moved:
+            self._moved = moved
+            self._touch(now_ms)
+        elif now_ms - self._moved_ms >= self._settings.patience_ms:
+            self._touch(now_ms)
+            self._on_standstill(output)
+
+    def _maybe_order_again(self, output: CoreOutput) -> None:
+        """The point was void, since another one was open then."""
+        if not self._is_ordered and self._vote is None and self._cell.state_point is None:
+            self._order_point(output)
+
+    def _on_standstill(self, output: CoreOutput) -> None:
+        filling, vote = self.filling, self._vote
+        if filling is not None:
+            if filling.is_set:
+                return  # only the order is missing
+            if filling.moved and filling.giver_server != self._server:
+                filling.change_giver()
+                self._advance(output)
+                return
+            self._try_again("the fresh domain does not take its state in", output)
+            return
+        for domain in () if vote is None else vote.missing:
+            entry = Suspected(domain, "it does not give its state in time", self._cell.sequence)
+            output.proposals.append(encode_entry(entry))
+        self._try_again("states do not come in time", output)
