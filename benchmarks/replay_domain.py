@@ -156,7 +156,7 @@ async def fresh_domain(directory: Path, source: DomainSource, head: RecordingHea
     try:
         for place in (paths.runtime("server", SERVER), paths.state_dir / "log", *map(Path, config.server[0].storage)):
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
-        await domains.open()
+        await domains.open(keep_disks=False)
         try:
             await domain.boot(config, domains)
             yield domain

@@ -1,5 +1,7 @@
 """From the configuration to the specification of a domain.  Pure but for reading the image catalog."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from replica_manager.cell_paths import CellPaths
@@ -24,9 +26,25 @@ class DomainSpecs:
         """The server's storage directories."""
         return self._server.storage
 
-    def make(self, domain: DomainId, storage_index: int) -> DomainSpec:
+    def disk_of(self, domain: DomainId) -> int | None:
+        """Return the index of the storage directory that holds the domain's disk; None: it is in none."""
+        name = domain if self._config.hypervisor.driver == "subprocess" else f"{domain}.qcow2"
+        found = [index for index, directory in enumerate(self._server.storage) if (Path(directory) / name).exists()]
+        return found[0] if found else None
+
+    def delete_disks(self) -> None:
+        """Delete the disks of all domains of this server: what they hold is of a life that the cell has ended."""
+        for directory in map(Path, self._server.storage):
+            for disk in directory.glob(f"s{self._server.id}.g[0-9]*"):
+                if disk.is_dir():
+                    shutil.rmtree(disk)
+                else:
+                    disk.unlink()
+
+    def make(self, domain: DomainId, storage_index: int, *, reuse_disk: bool = False) -> DomainSpec:
         """Return the specification of `domain`, whose disk is in the server's storage directory `storage_index`.
 
+        With `reuse_disk` it boots from the disk that is there.
         Reads the whole image to compare its digests: seconds, not for an event loop.
 
         Raises:
@@ -45,8 +63,10 @@ class DomainSpecs:
                 disk_path=storage / domain,
                 console_path=console,
                 command=tuple(self._config.service.command),
+                reuse_disk=reuse_disk,
             )
-        return self._machine(domain, channel, storage / f"{domain}.qcow2", console)
+        machine = self._machine(domain, channel, storage / f"{domain}.qcow2", console)
+        return replace(machine, reuse_disk=reuse_disk)
 
     def _machine(self, domain: DomainId, channel: Path, disk: Path, console: Path) -> DomainSpec:
         from images.catalog import Catalog  # a cell of child processes needs no images

@@ -12,8 +12,10 @@ from agreement.messages import Change, Entry
 from exec_wrapper.wire import FromWrapper, WrapperHello
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.effects import (
+    CellRestarted,
     ClientIssued,
     ConsentWanted,
+    DomainFilled,
     DomainSuspected,
     Effect,
     MembershipChanged,
@@ -24,6 +26,7 @@ from replica_manager.cell.effects import (
     RequestRefused,
     RequestRepeated,
     RequestResolved,
+    RestartWanted,
     RoleChanged,
     RoundOpened,
     StateCompared,
@@ -32,11 +35,16 @@ from replica_manager.cell.effects import (
     StateWanted,
 )
 from replica_manager.cell.entries import (
+    Convicted,
+    DomainReady,
     PointClosed,
     Promote,
     RecoveryPoint,
+    RepairPoint,
     Resolve,
     Stopped,
+    Suspected,
+    decode_entry,
     encode_entry,
 )
 from replica_manager.cell.roles import Role
@@ -58,19 +66,26 @@ from replica_manager.peer_messages import (
     ManagerMessage,
     Part,
     Position,
+    Presence,
+    Relay,
     Result,
     StableNotice,
     StateDigests,
     Votes,
 )
+from replica_manager.recovery.cell_restart import CellRestart
 from replica_manager.recovery.repair import Repair
 from replica_manager.recovery.state_digests import CheckpointBoard
+from replica_manager.standing import Standing
 from replica_manager.updates.retention import Retention
 from replica_manager.updates.update_buffer import UpdateBuffer
 from replica_manager.voting.catch_up import CatchUp
 from replica_manager.voting.value_exchange import ValueExchange
 from replica_manager.voting.voter import Contradiction, Verdict, Voter
 
+JOIN_AGAIN_MS = 1_000
+RELAYED = (RepairPoint, DomainReady, Stopped, Suspected, Convicted)
+"""Entries that a server in no quorum has others order."""
 FINDINGS_KEPT = 10_000
 """Contradictions and open votes that an operator can ask for; older ones are in the event log alone."""
 
@@ -78,41 +93,69 @@ FINDINGS_KEPT = 10_000
 class ManagerCore:
     """One server's replica manager without its I/O."""
 
-    def __init__(self, settings: CoreSettings, now_ms: int) -> None:
-        """Make the manager of a server of a new cell; its two domains have not said Hello yet."""
+    def __init__(
+        self,
+        settings: CoreSettings,
+        now_ms: int,
+        standing: Standing = Standing.SERVING,
+        cell: CellState | None = None,
+    ) -> None:
+        """Make the manager of a server.
+
+        Args:
+            settings: bounds and times.
+            now_ms: monotonic time.
+            standing: `SERVING` in a new cell, whose two domains here have not said Hello yet; `RETURNING` with the
+                memory of a former process; `LEARNING` without one, in a cell that runs.
+            cell: the cell state that the log continues; None: that of a new cell.
+        """
         self.settings = settings
-        self.cell = CellState(settings.f, settings.client_table_entries_max, settings.clock_start_us)
+        self.standing = standing
+        self.learners = {settings.server} if standing is Standing.LEARNING else set()
+        """Servers in no quorum that follow the order, this one perhaps among them: they get what live servers get."""
+        self.cell = cell or CellState(settings.f, settings.client_table_entries_max, settings.clock_start_us)
         self.requests = RequestLog()
-        self.buffer = UpdateBuffer()
+        self.requests.restart_at(self.cell.sequence + 1)
+        self.buffer = UpdateBuffer(self.cell.sequence)
         self._output = CoreOutput()
         self.voter = Voter(self.cell, self.requests, self.buffer, self._on_complete, self._on_finding, self._on_lag)
         self.admission = Admission(settings.client_table_entries_max, settings.request_bytes_max)
         patience_ms = settings.stall_start_ms // 2
         self.catch_up = CatchUp(patience_ms)
         self.board = CheckpointBoard()
-        first_refresh = settings.feed.refresh_updates_max * (settings.server + 1) // (settings.f + 1)
+        is_new = standing is Standing.SERVING
         self.feeds = {
-            record.domain: Feed(record.domain, record.role, settings.feed, max(1, first_refresh))
-            for record in self.cell.domains.values()
-            if record.server == settings.server
+            record.domain: self._make_feed(record.domain, record.role)
+            for record in (self.cell.domains_of(settings.server) if is_new else ())
         }
         self.faults = FaultHandling(
             settings.server, settings.faults, self.cell, self.requests, self.buffer, self.feeds, self.voter
         )
         self.watch = DomainWatch(settings.watch, self.cell, self.requests, self.feeds)
         self.repair = Repair(settings.server, settings.repair, self.cell, self.feeds, self.buffer)
+        self.repair.is_joining = standing is Standing.LEARNING
+        self.restart = CellRestart(settings.server, self.cell, self.feeds, self.requests, self.buffer, self._make_feed)
         self.resolving = Resolving(self.cell, self.requests, self.feeds, self.voter)
         self.answers = DomainAnswers(self.cell, self.feeds, self.requests, self.voter, self.board, self.repair)
         self.retention = Retention(self.cell, self.requests, self.buffer, self.feeds)
-        self.values = ValueExchange(settings.server, self.cell, self.requests, self.feeds, patience_ms)
+        self.retention.learners_stable = lambda: [
+            self.catch_up.stable_of(server) for server in self.learners if server != settings.server
+        ]
+        self.values = ValueExchange(settings.server, self.cell, self.requests, self.feeds, self.learners, patience_ms)
         self.voter.on_value_missing = lambda record: self.values.maybe_ask(record, self._output)
         self.findings: dict[tuple[str, int], Contradiction | Verdict] = {}
         self._needs_pump = False
         self._needs_look = False
         self._has_asked_to_leave = False
+        self._join_at_ms = 0
         self._deferred: list[bytes] = []
         self._progress_at_ms = now_ms + settings.progress_ms
         self._sync_at_ms = now_ms + settings.sync_ms
+
+    def _make_feed(self, domain: DomainId, role: Role) -> Feed:
+        settings = self.settings
+        first_refresh = settings.feed.refresh_updates_max * (settings.server + 1) // (settings.f + 1)
+        return Feed(domain, role, settings.feed, max(1, first_refresh))
 
     # -- clients -----------------------------------------------------------------------------------------------
 
@@ -215,6 +258,12 @@ class ManagerCore:
                 self._on_state_ended(point)
             case RepairRefused(domains=domains):
                 self.repair.on_refused(domains)
+            case DomainFilled(domain=domain):
+                self.repair.on_filled(domain, output)
+            case RestartWanted():
+                self._event("restart_began")
+            case CellRestarted():
+                self._on_cell_restarted(effect)
             case _:
                 raise AssertionError(f"{type(effect).__name__} is dealt with before")
 
@@ -226,6 +275,10 @@ class ManagerCore:
 
     def _on_membership_changed(self, effect: MembershipChanged) -> None:
         self._event("membership_changed", **effect._asdict())
+        self.learners.difference_update(effect.live_servers)
+        if self.standing is Standing.LEARNING and self.settings.server in effect.live_servers:
+            self.repair.is_joining = False
+            self._stand(Standing.SERVING)
         self.catch_up.forget_peers_except(effect.live_servers)
         self.values.on_roles_changed()
         self.voter.recount()
@@ -251,7 +304,12 @@ class ManagerCore:
     def _maybe_leave(self) -> None:
         """A server none of whose domains can vote counts as crashed, unless it is the last one (`L3`)."""
         server = self.settings.server
-        if self._has_asked_to_leave or self.cell.live_servers == (server,) or server not in self.cell.live_servers:
+        if (
+            self.standing is not Standing.SERVING
+            or self._has_asked_to_leave
+            or self.cell.live_servers == (server,)
+            or server not in self.cell.live_servers
+        ):
             return
         roles = {record.role for record in self.cell.domains_of(server)}
         if Role.ACTIVE not in roles and Role.PASSIVE not in roles:
@@ -307,6 +365,8 @@ class ManagerCore:
             self._on_misuse(domain, str(misuse))
             return
         self._event("domain_ready", domain=domain, image=hello.image, service=hello.service, cursor=hello.cursor)
+        if self.standing is Standing.RESTARTING:
+            self.restart.on_linked(domain, hello.cursor, self._output)
         self.repair.on_linked(domain, self.voter.now_ms, self._output)
         self._needs_pump = True
 
@@ -362,7 +422,7 @@ class ManagerCore:
         self.voter.now_ms = now_ms
         match message:
             case Position(stable=stable):
-                if self.cell.members[server].is_live:
+                if self.cell.members[server].is_live or server in self.learners:
                     self.catch_up.on_position(server, stable, now_ms)
             case Votes(domain=domain, sequences=sequences, digests=digests):
                 self.voter.record_votes(DomainId(domain), sequences, digests)
@@ -380,6 +440,11 @@ class ManagerCore:
                 self._output.parts_wanted.append(PartWanted(point, DomainId(domain), index, server))
             case Part():
                 self.repair.on_part(message, self._output)
+            case Presence(standing=standing):
+                self._on_presence(server, Standing(standing))
+            case Relay(payload=payload):
+                if server in self.learners:
+                    self._output.proposals.append(payload)
         self._needs_pump = True
 
     def on_part(self, part: Part) -> None:
@@ -397,6 +462,55 @@ class ManagerCore:
     def position(self) -> Position:
         """How far this server is, for its peers."""
         return Position(self.cell.sequence, self.buffer.prefix)
+
+    # -- what this server and its peers are to the cell --------------------------------------------------------
+
+    def _stand(self, standing: Standing) -> None:
+        self.standing = standing
+        self._output.has_new_standing = True
+        self._event("standing_changed", standing=standing.value)
+
+    def _on_presence(self, server: int, standing: Standing) -> None:
+        self.restart.note_peer(server, standing)
+        is_learner = standing is Standing.LEARNING and server not in self.cell.live_servers
+        (self.learners.add if is_learner else self.learners.discard)(server)
+        self.values.on_roles_changed()
+
+    def _look_around(self, now_ms: int) -> None:
+        """A server that has started again: did the cell go on, or does it start again too?"""
+        if any(self.restart.went_on()) and not self._output.must_rejoin:
+            self._output.must_rejoin = True
+        restarting = self.cell.restarting
+        if self.standing is Standing.RETURNING and self.restart.is_together:
+            self._stand(Standing.RESTARTING)
+        if self.standing is Standing.RESTARTING:
+            self.restart.maybe_begin(now_ms, self.cell.sequence + 1, self._output)
+            if restarting is not None:
+                self.restart.maybe_answer(restarting.token, self._output)
+
+    def _on_cell_restarted(self, effect: CellRestarted) -> None:
+        self.restart.on_restarted(effect)
+        self._event("cell_restarted", settled_through=effect.settled_through, cursors=dict(effect.cursors))
+        if self.standing is Standing.RESTARTING and self.settings.server in self.cell.live_servers:
+            self._stand(Standing.SERVING)
+            self.voter.advance_prefix()
+            self.voter.recount()
+            self._maybe_leave()
+
+    def install_snapshot(self, sequence: int, state: CellState) -> None:
+        """A learner goes on from a peer's cell state after `sequence`."""
+        assert self.standing is Standing.LEARNING, "the domains of a server that serves would miss what was skipped"
+        assert state.sequence == sequence, f"the snapshot after {sequence} is one after {state.sequence}"
+        self.cell.load(state)
+        self.requests.restart_at(sequence + 1)
+        self.buffer.restart_at(sequence)
+        self.values.on_roles_changed()
+
+    def on_peer_down(self, server: int) -> None:
+        """A link to a peer broke."""
+        self.learners.discard(server)
+        self.restart.forget_peer(server)
+        self.values.on_roles_changed()
 
     def on_peer_up(self, server: int) -> None:
         """A link to a peer is new: what was in flight may be lost."""
@@ -442,6 +556,10 @@ class ManagerCore:
     def on_timer(self, now_ms: int) -> None:
         """A tick; every 20 to 100 ms, and at `next_due_ms`."""
         self.voter.now_ms = now_ms
+        self._needs_pump = True
+        if self.standing in (Standing.RETURNING, Standing.RESTARTING):
+            self._look_around(now_ms)
+            return
         self._retry_deferred()
         if now_ms >= self._sync_at_ms:
             self._sync_at_ms = now_ms + self.settings.sync_ms
@@ -456,12 +574,20 @@ class ManagerCore:
             self._output.broadcasts.extend(self.answers.state_reports(self.cell.open_point))
         self.catch_up.on_timer(now_ms, self.requests, self.buffer, self.feeds, self._output)
         self.values.on_timer(now_ms, self.voter, self._output)
-        self.faults.on_timer(now_ms, self._output)
+        if self.standing is Standing.SERVING:
+            self.faults.on_timer(now_ms, self._output)
         self.repair.on_timer(now_ms, self._output)
+        self._maybe_join(now_ms)
         for domain, reason in self.watch.on_timer(now_ms, self.faults.clock.limit_ms, self._output):
             self.on_domain_gone(domain, reason)
         self._maybe_give_up_laggard()
         self._needs_pump = True
+
+    def _maybe_join(self, now_ms: int) -> None:
+        domains = self.repair.domains_to_join()
+        if domains is not None and now_ms >= self._join_at_ms:
+            self._join_at_ms = now_ms + JOIN_AGAIN_MS
+            self._output.joins_with = domains
 
     def _retry_deferred(self) -> None:
         if self._deferred:
@@ -488,6 +614,9 @@ class ManagerCore:
         output = self._output
         self.answers.flush_votes(output)
         self._output = CoreOutput()
+        if self.standing is Standing.LEARNING:
+            output.relays = [payload for payload in output.proposals if isinstance(decode_entry(payload), RELAYED)]
+            output.proposals = []
         return output
 
     def _pump(self) -> None:

@@ -93,10 +93,25 @@ class Part(_PeerMessage, frozen=True, tag=47):
     data: bytes
 
 
+class Presence(_PeerMessage, frozen=True, tag=48):
+    """What the sender is to the cell; with every new link, and whenever it has changed."""
+
+    standing: str
+    """The value of a `Standing`."""
+
+
+class Relay(_PeerMessage, frozen=True, tag=49):
+    """An entry of a server that is in no configuration, to be ordered by the receiver."""
+
+    payload: bytes
+
+
 def _require_digests(sequences: list[int], digests: bytes) -> None:
     if len(digests) != DIGEST_BYTES * len(sequences):
         raise ValueError(f"{len(digests)} bytes of digests for {len(sequences)} sequence numbers")
 
 
-ManagerMessage = Votes | StableNotice | FetchResult | Result | StateDigests | Position | FetchPart | Part
+ManagerMessage = (
+    Votes | StableNotice | FetchResult | Result | StateDigests | Position | FetchPart | Part | Presence | Relay
+)
 PeerMessage = AgreementMessage | ManagerMessage

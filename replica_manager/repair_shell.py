@@ -1,6 +1,6 @@
 """The shell of repairs: boots fresh domains, keeps and reads state parts.  Decides nothing."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from replica_manager.core_output import CoreOutput, PartWanted
@@ -9,8 +9,8 @@ from replica_manager.manager_core import ManagerCore
 from replica_manager.part_spool import PartSpool
 from replica_manager.peer_messages import Part
 
-BootDomain = Callable[[DomainId], Coroutine[Any, Any, str | None]]
-"""Boots a fresh domain from a clean image; returns why that was impossible, or None."""
+BootDomain = Callable[[DomainId, bool], Coroutine[Any, Any, str | None]]
+"""`(domain, is_fresh)`: boots a domain from a clean image, or from its own disk; returns why that was impossible."""
 
 
 class RepairShell:
@@ -54,7 +54,9 @@ class RepairShell:
         for point in output.points_ended:
             self._spool.drop(point)
         for domain in output.boots:
-            self._spawn(self._boot_one(domain))
+            self._spawn(self._boot_all([domain], is_fresh=True))
+        if output.boots_from_disk:
+            self._spawn(self._boot_all(output.boots_from_disk, is_fresh=False))
 
     def _keep(self, point: int, domain: DomainId, data: bytes) -> None:
         try:
@@ -72,8 +74,10 @@ class RepairShell:
             self._core.on_part(part)
             self._touch()
 
-    async def _boot_one(self, domain: DomainId) -> None:
-        objection = await self._boot(domain)
-        if objection is not None:
-            self._core.on_boot_failed(domain, objection)
-            self._touch()
+    async def _boot_all(self, domains: Sequence[DomainId], *, is_fresh: bool) -> None:
+        """Boot one after the other: more at a time only slow each other down."""
+        for domain in domains:
+            objection = await self._boot(domain, is_fresh)
+            if objection is not None:
+                self._core.on_boot_failed(domain, objection)
+                self._touch()

@@ -7,9 +7,9 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, assert_never
 
-from agreement.changes import ServerLeft
+from agreement.changes import ServerJoined, ServerLeft
 from agreement.errors import MalformedMessage, ProposalError
 from agreement.identifiers import MemberId
 from agreement.output import (
@@ -19,15 +19,19 @@ from agreement.output import (
     Event,
     LeaderChanged,
     LimitReached,
+    RejoinNeeded,
     Removed,
     ServerRestarted,
     ServerSuspected,
+    SnapshotInstalled,
+    SnapshotWanted,
     WitnessUsed,
 )
-from agreement.storage import Put
 from exec_wrapper.wire import FromWrapper, WrapperHello
+from replica_manager.cell.cell_state import CellState, encode_joiners
 from replica_manager.cell.effects import RequestResolved, StateCompared, StateRefused
 from replica_manager.cell.roles import Role
+from replica_manager.cell_checkpoints import delete_checkpoints_before, put_checkpoint
 from replica_manager.control.event_log import EventLog
 from replica_manager.core_output import CoreOutput
 from replica_manager.errors import CheckpointUnderWay
@@ -48,6 +52,8 @@ from replica_manager.peer_messages import (
     Part,
     PeerMessage,
     Position,
+    Presence,
+    Relay,
     Result,
     StableNotice,
     StateDigests,
@@ -55,13 +61,13 @@ from replica_manager.peer_messages import (
 )
 from replica_manager.recording.recorder import Recorder
 from replica_manager.repair_shell import BootDomain, RepairShell
+from replica_manager.standing import Standing
 
 TICK_S = 0.05
 RANDOM_BYTES = 16
 CHECKPOINT_ENTRIES = 20_000
 """Entries between two durable checkpoints of the cell state: bounds the log, costs about a microsecond per entry."""
-CHECKPOINT_KEY = b"m/cell-state"
-MANAGER_MESSAGES = (Votes, StableNotice, FetchResult, Result, StateDigests, Position, FetchPart, Part)
+MANAGER_MESSAGES = (Votes, StableNotice, FetchResult, Result, StateDigests, Position, FetchPart, Part, Presence, Relay)
 
 
 def wall_clock_us() -> int:
@@ -85,7 +91,9 @@ class ReplicaServer:
         core: ManagerCore,
         events: EventLog,
         stop: Callable[[str], None],
+        rejoin: Callable[[str], None],
         before_first_answer: Callable[[], None] = lambda: None,
+        on_standing: Callable[[Standing], None] = lambda _standing: None,
     ) -> None:
         """Make the shell around `core`.
 
@@ -93,6 +101,8 @@ class ReplicaServer:
             core: what decides.
             events: takes named events.
             stop: ends the process with a reason.
+            rejoin: has this server come back without its memory, with a reason.
+            on_standing: called when this server has become something else to the cell.
             before_first_answer: called once, before anything is told to a client that must not be forgotten.
         """
         self._before_first_answer: Callable[[], None] | None = before_first_answer
@@ -101,8 +111,10 @@ class ReplicaServer:
         self._stop = stop
         self._loop = asyncio.get_running_loop()
         self.started_s = time.monotonic()
+        self._rejoin = rejoin
         self._flush_handle: asyncio.Handle | None = None
         self._timer_handle: asyncio.TimerHandle | None = None
+        self._on_standing = on_standing
         self._resolving: dict[int, asyncio.Future[str]] = {}
         self._checkpoints: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._refresh_started_ms: dict[DomainId, int] = {}
@@ -179,30 +191,38 @@ class ReplicaServer:
     def on_deliveries(self, deliveries: Sequence[Delivery]) -> None:
         """Entries of the agreed order."""
         for delivery in deliveries:
-            self.core.deliver(delivery.sequence, delivery.entry)
+            if delivery.sequence > self.core.cell.sequence:  # else the checkpoint covers it
+                self.core.deliver(delivery.sequence, delivery.entry)
         self._touch()
 
     def _maybe_checkpoint_cell_state(self) -> None:
-        """Store the cell state every so often; the log below it and below every domain's disk may then go."""
+        """Store the cell state every so often; the log below it goes when every domain's disk covers it too (A4).
+
+        A checkpoint is always one at which the log will begin: what is below decides with which timestamps and roles
+        the log above has to be read again.
+        """
         cell = self.core.cell
-        if self._is_checkpointing or cell.sequence - self._checkpointed < CHECKPOINT_ENTRIES:
-            return
+        if self._checkpointed > self._compacted:
+            self._maybe_compact()
+        elif not self._is_checkpointing and cell.sequence - self._compacted >= CHECKPOINT_ENTRIES:
+            self._write_checkpoint()
+
+    def _write_checkpoint(self) -> None:
         self._is_checkpointing = True
-        position = cell.sequence
+        position = self.core.cell.sequence
 
         def written() -> None:
             self._is_checkpointing = False
             self._checkpointed = position
-            self._maybe_compact()
 
-        self.driver.write_application((Put(CHECKPOINT_KEY, cell.encode()),), written)
+        self.driver.write_application((put_checkpoint(position, self.core.cell),), written)
 
     def _maybe_compact(self) -> None:
-        # A4: no slot goes before the durable cursor of every domain and a durable checkpoint cover it.
-        limit = min(self._checkpointed, self.core.cell.durable_all)
-        if limit > self._compacted:
-            self._compacted = limit
-            self.driver.compact(limit)
+        if self._checkpointed <= self.core.cell.durable_all or self.core.standing is Standing.LEARNING:
+            self._compacted = self._checkpointed
+            self.driver.compact(self._compacted)
+            # Older ones go with the next write of the log, and so not before its base has moved.
+            self.driver.write_application((delete_checkpoints_before(self._compacted),), lambda: None)
 
     def on_agreement_events(self, events: Sequence[Event]) -> None:
         """What the agreement stage reports."""
@@ -218,16 +238,31 @@ class ReplicaServer:
                     self.events.record("server_suspected", suspect=server, silent_ms=silent_ms)
                 case ServerRestarted(server=server, incarnation=incarnation):
                     self.events.record("server_restarted", peer=server, incarnation=incarnation)
-                case Removed(configuration=number):
+                case Removed(configuration=number) | RejoinNeeded(configuration=number):
                     self.has_left = True
                     self.events.record("removed", configuration=number)
-                    self._stop("the cell went on without this server; it has to rejoin")
+                    self._rejoin("the cell went on without this server")
+                case SnapshotWanted(member=member):
+                    cell = self.core.cell
+                    self.driver.provide_snapshot(member, cell.sequence, cell.encode())
+                case SnapshotInstalled(sequence=sequence, application=application):
+                    self._on_snapshot(sequence, application)
                 case ChangeRefused(reason=reason):
                     self.events.record("change_refused", reason=reason)
                 case LimitReached(limit=limit, detail=detail):
                     self.events.record("limit_reached", limit=limit, detail=detail)
                 case _:
-                    self.events.record("snapshot", detail=type(event).__name__)
+                    assert_never(event)
+
+    def _on_snapshot(self, sequence: int, application: bytes) -> None:
+        """What lay between is not kept anywhere any more."""
+        self.events.record("snapshot_installed", sequence=sequence, bytes=len(application))
+        if self.core.standing is not Standing.LEARNING:
+            self._rejoin("the log has gone on too far: the domains here cannot be fed what is missing")
+            return
+        self.core.install_snapshot(sequence, CellState.decode(application))
+        self._write_checkpoint()
+        self._touch()
 
     # -- peers -------------------------------------------------------------------------------------------------
 
@@ -252,12 +287,16 @@ class ReplicaServer:
         self.events.record("peer_up", member=str(member))
         if member.is_server:
             self._told.pop(member.number, None)
+            self._post(member.number, Presence(self.core.standing.value))
             self.core.on_peer_up(member.number)
             self._touch()
 
     def on_peer_down(self, member: MemberId) -> None:
         """A link broke."""
         self.events.record("peer_down", member=str(member))
+        if member.is_server:
+            self.core.on_peer_down(member.number)
+            self._touch()
 
     def on_peer_event(self, event: PeerEvent) -> None:
         """Something about the private network."""
@@ -266,7 +305,7 @@ class ReplicaServer:
 
     def _peers(self) -> list[int]:
         own = self.core.settings.server
-        return [server for server in self.core.cell.live_servers if server != own]
+        return [server for server in {*self.core.cell.live_servers, *self.core.learners} if server != own]
 
     def _post(self, server: int, message: ManagerMessage) -> None:
         self.channel.post(MemberId.server(server), message)
@@ -333,11 +372,30 @@ class ReplicaServer:
         for point in output.points:
             self._finish_checkpoint(point)
         self._repairs.carry_out(output)
+        self._move(output)
         for resolved in output.resolved:
             self._finish_resolution(resolved)
-        if output.is_leaving:
-            self.driver.propose_change(ServerLeft(self.core.settings.server, fenced=False))
         self._arm()
+
+    def _move(self, output: CoreOutput) -> None:
+        """Do what this server's way into the cell, or out of it, takes."""
+        own = self.core.settings.server
+        if output.has_new_standing:
+            for server in range(self.core.cell.f + 1):
+                if server != own:
+                    self._post(server, Presence(self.core.standing.value))
+            self._on_standing(self.core.standing)
+        for payload in output.relays:
+            # One server is enough: what is lost is ordered again when nothing moves.
+            receiver = min(self.core.cell.live_servers, default=own)
+            self._post(receiver, Relay(payload))
+        if output.joins_with is not None:
+            incarnation = self.driver.core.identity.incarnation
+            self.driver.propose_change(ServerJoined(own, incarnation, encode_joiners(*output.joins_with)))
+        if output.is_leaving:
+            self.driver.propose_change(ServerLeft(own, fenced=False))
+        if output.must_rejoin:
+            self._rejoin("the cell went on without this server")
 
     def _propose(self, payload: bytes) -> None:
         try:
@@ -427,8 +485,10 @@ class ReplicaServer:
 
     @property
     def state(self) -> str:
-        """`starting`, `serving`, `degraded` or `not_serving`."""
+        """`starting`, `serving`, `degraded`, `not_serving`, or the value of another `Standing`."""
         feeds = self.core.feeds.values()
+        if self.core.standing is not Standing.SERVING:
+            return str(self.core.standing.value)
         if self.has_left:
             return "not_serving"
         is_booting = any(feed.power is Power.STARTING and feed.role is not Role.STARTING for feed in feeds)

@@ -9,14 +9,17 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from agreement.identifiers import Identity, MemberId
 from agreement.node import Node
-from agreement.records import PREFIX, PREFIX_END
+from agreement.records import PREFIX, PREFIX_END, read_storage
 from exec_wrapper.wire import FromWrapper, WrapperHello
 from images.errors import ImageError
+from replica_manager.cell.cell_state import CellState
+from replica_manager.cell_checkpoints import read_checkpoint
 from replica_manager.cell_paths import CellPaths
 from replica_manager.config import Config
 from replica_manager.config_addresses import Address, parse_address
@@ -27,7 +30,7 @@ from replica_manager.control.event_log import EventLog
 from replica_manager.control.leftovers import SERVED_MARK
 from replica_manager.control.member_process import PUBLISH_VARIABLE
 from replica_manager.domain_specs import DomainSpecs
-from replica_manager.errors import CellHasServed, MemoryLost
+from replica_manager.errors import CellHasServed
 from replica_manager.execution.local_domains import DomainLink, LocalDomains
 from replica_manager.execution.wrapper_link import LinkSettings, UnixWrapperLink
 from replica_manager.execution.wrapper_session import WrapperLimits
@@ -59,6 +62,7 @@ from replica_manager.server_settings import (
     lower_timestamp,
     request_bytes_max,
 )
+from replica_manager.standing import Standing
 
 OBSERVE_INTERVAL_S = 1.0
 SWEEP_INTERVAL_S = 5.0
@@ -68,31 +72,45 @@ BACKLOG = 1024
 async def run_server(config: Config, server_id: int, *, is_born: bool) -> int:
     """Run server `server_id` until it is told to stop; return the exit code of the process.
 
+    A server that starts again first comes back with its memory.  If the cell has gone on without it, it gives that up,
+    here or at any later time, and joins as somebody new.
+
     Args:
         config: complete configuration, checked.
         server_id: a server of it.
-        is_born: whether the cell starts for the first time; only then may the log be empty.
+        is_born: whether the cell starts for the first time.
 
     Raises:
-        MemoryLost: the log is empty, and the cell is not new.
-        CellHasServed: the state directory belongs to a cell that has served and stopped.
+        StorageError, TransportError, HypervisorError, ImageError: what it needs cannot be had.
     """
-    async with contextlib.AsyncExitStack() as stack:
-        assembly = ServerAssembly(config, server_id, stack, is_born=is_born)
-        try:
-            await assembly.build()
-        except asyncio.CancelledError:
-            if not assembly.has_failed:
-                raise
-        return await assembly.serve()
+    standing = Standing.SERVING if is_born else Standing.RETURNING
+    while True:
+        async with contextlib.AsyncExitStack() as stack:
+            assembly = ServerAssembly(config, server_id, stack, standing)
+            try:
+                await assembly.build()
+            except asyncio.CancelledError:
+                if not assembly.is_over:
+                    raise
+            code = await assembly.serve()
+        if not assembly.has_to_rejoin:
+            return code
+        standing = Standing.LEARNING
 
 
 class ServerAssembly:
     """The parts of one server; each is closed in the reverse order of its making."""
 
-    def __init__(self, config: Config, server_id: int, stack: contextlib.AsyncExitStack, *, is_born: bool) -> None:
-        """Prepare; `build` does the work."""
-        self._is_born = is_born
+    def __init__(self, config: Config, server_id: int, stack: contextlib.AsyncExitStack, standing: Standing) -> None:
+        """Prepare; `build` does the work.
+
+        Args:
+            config: complete configuration.
+            server_id: a server of it.
+            stack: closes the parts.
+            standing: `SERVING` in a new cell, `RETURNING` with a memory (or the loss of it), `LEARNING` without.
+        """
+        self._standing = standing
         self._config = config
         self._id = server_id
         self._stack = stack
@@ -104,6 +122,8 @@ class ServerAssembly:
         self._halting: list[Callable[[], None]] = []
         self.has_failed = False
         """Whether something went wrong that ends the process."""
+        self.has_to_rejoin = False
+        """Whether the cell went on without this server, which is to come back as somebody new."""
 
     # -- building ----------------------------------------------------------------------------------------------
 
@@ -118,22 +138,31 @@ class ServerAssembly:
         self.events = EventLog(self._id, wall_clock_us, EventFile(self._paths.event_file(self._id)))
         self._stack.callback(self.events.close)
         self.events.record("manager_started", pid=os.getpid())
-        core = ManagerCore(core_settings(self._config, self._id), monotonic_ms())
-        self.server = ReplicaServer(core, self.events, self._fail, (self._paths.state_dir / SERVED_MARK).touch)
+        self._open_storage()
+        core = ManagerCore(core_settings(self._config, self._id), monotonic_ms(), self._standing, self._stored_cell())
+        self.server = ReplicaServer(
+            core,
+            self.events,
+            self._fail,
+            self._rejoin,
+            (self._paths.state_dir / SERVED_MARK).touch,
+            self._on_standing,
+        )
         self._halting.append(self.server.halt)
         end_on_failure(self._loop, self._record, self._halt)
-        self._open_storage()
         self._maybe_record()
         self._make_agreement()
         self._make_domains()
         spool = DirectorySpool(self._paths.state("server", self._id))
         self._stack.callback(spool.close)
-        self.server.attach(self.driver, self._channel, self.domains, spool, self._boot_fresh)
+        self.server.attach(self.driver, self._channel, self.domains, spool, self._boot_later)
         await self._open_control()
+        await self._open_domains()
         await self._channel.transport.open()
         self._stack.push_async_callback(self._channel.transport.close)
-        await self._boot_domains()
-        await self._open_intake()
+        if self._standing is Standing.SERVING:
+            await self._boot_domains()
+            await self._open_intake()
         self._building = None
 
     def _make_directories(self) -> None:
@@ -146,10 +175,16 @@ class ServerAssembly:
         path = self._paths.state("server", self._id) / "agreement.db"
         self.storage = SqliteStableStorage(path, self._config.cell.durability)
         self._stack.callback(self.storage.close)
-        if next(iter(self.storage.scan(PREFIX, PREFIX_END)), None) is not None:
+        is_empty = next(iter(self.storage.scan(PREFIX, PREFIX_END)), None) is None
+        if self._standing is Standing.SERVING and not is_empty:
             raise CellHasServed(self._paths.state_dir)
-        if not self._is_born:
-            raise MemoryLost(path.parent)
+        if self._standing is Standing.RETURNING and (is_empty or self._config.cell.durability != "sync"):
+            # Without its complete memory it takes part as somebody new, or not at all (`S4`).
+            self.events.record("memory_lost", reason="the log is empty" if is_empty else "the log is not synced")
+            self._standing = Standing.LEARNING
+
+    def _stored_cell(self) -> CellState | None:
+        return read_checkpoint(self.storage) if self._standing is Standing.RETURNING else None
 
     def _maybe_record(self) -> None:
         if not self._config.service.record:
@@ -167,15 +202,7 @@ class ServerAssembly:
 
     def _make_agreement(self) -> None:
         own = MemberId.server(self._id)
-        skew_us = self._config.cell.max_clock_skew_ms * 1000
-        node = Node.born(
-            Identity(own, 1),
-            agreement_settings(self._config),
-            first_members(self._config),
-            random.Random(),
-            monotonic_ms(),
-            lambda payload: lower_timestamp(payload, wall_clock_us(), skew_us),
-        )
+        node = self._make_node(own)
         tls = PeerTls(peer_credentials(self._paths.keys, self._config.cell.name, own))
         addresses = private_addresses(self._config)
         self._channel: PeerChannel[PeerMessage] = PeerChannel(
@@ -202,6 +229,21 @@ class ServerAssembly:
         self._stack.callback(self.driver.close)
         self._halting.append(self.driver.close)
 
+    def _make_node(self, own: MemberId) -> Node:
+        settings, members = agreement_settings(self._config), first_members(self._config)
+        skew_us = self._config.cell.max_clock_skew_ms * 1000
+
+        def admit(payload: bytes) -> bytes:
+            return lower_timestamp(payload, wall_clock_us(), skew_us)
+
+        if self._standing is Standing.SERVING:
+            return Node.born(Identity(own, 1), settings, members, random.Random(), monotonic_ms(), admit)
+        content = list(self.storage.scan(PREFIX, PREFIX_END))
+        known = read_storage(content).identity
+        if self._standing is Standing.RETURNING and known is not None:
+            return Node.recovered(known, settings, members, content, random.Random(), monotonic_ms(), admit)
+        return Node.amnesiac(Identity(own, wall_clock_us()), settings, members, random.Random(), monotonic_ms(), admit)
+
     def _make_domains(self) -> None:
         limits = self._config.limits
         self._link_settings = LinkSettings(
@@ -224,19 +266,26 @@ class ServerAssembly:
         hello = await link.open(os.urandom(16))
         return link, hello
 
-    async def _boot_domains(self) -> None:
-        await self.domains.open()
+    async def _open_domains(self) -> None:
+        await self.domains.open(keep_disks=self._standing is Standing.RETURNING)
         self._stack.push_async_callback(self.domains.close)
+        if self._standing is Standing.LEARNING:
+            await asyncio.to_thread(self._specs.delete_disks)
+
+    async def _boot_domains(self) -> None:
         for index, domain in enumerate(list(self.server.core.feeds)):
             # One after the other: with several servers on one machine, more at a time only slow each other down.
             # In a thread: comparing the image's digests takes seconds, in which peers would miss our heartbeats.
             await self.domains.start(await asyncio.to_thread(self._specs.make, domain, index))
 
-    async def _boot_fresh(self, domain: DomainId) -> str | None:
-        """Boot a domain from a clean image; return why that is impossible, or None."""
+    async def _boot_later(self, domain: DomainId, is_fresh: bool) -> str | None:
+        """Boot a domain from a clean image, or from its own disk; return why that is impossible, or None."""
         try:
-            index = self._emptiest_storage()
-            await self.domains.start(await asyncio.to_thread(self._specs.make, domain, index), is_filled=False)
+            index = self._emptiest_storage() if is_fresh else self._specs.disk_of(domain)
+            if index is None:
+                return "its disk is not there"
+            make = partial(self._specs.make, domain, index, reuse_disk=not is_fresh)
+            await self.domains.start(await asyncio.to_thread(make), is_filled=not is_fresh)
         except (HypervisorError, ImageError, OSError) as error:
             return str(error)
         return None
@@ -299,7 +348,7 @@ class ServerAssembly:
         """Serve until told to stop; return the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._end, f"signal {number.name}")
-        if not self.has_failed:
+        if not self.is_over:
             self._spawn(_every(OBSERVE_INTERVAL_S, self._observe))
         reason = await self._ended
         for task in self._tasks:
@@ -323,12 +372,30 @@ class ServerAssembly:
         if not self._ended.done():
             self._ended.set_result(reason)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether this assembly has nothing more to do."""
+        return self.has_failed or self.has_to_rejoin
+
     def _fail(self, reason: str) -> None:
         self.has_failed = True
+        self._give_up(reason)
+
+    def _rejoin(self, reason: str) -> None:
+        if not self.is_over:
+            self.has_to_rejoin = True
+            self.events.record("rejoining", reason=reason)
+            self._give_up(reason)
+
+    def _give_up(self, reason: str) -> None:
         self._end(reason)
         if self._building is not None:
             # What is built may wait for a domain for minutes.
             self._building.cancel()
+
+    def _on_standing(self, standing: Standing) -> None:
+        if standing is Standing.SERVING:
+            self._spawn(self._open_intake())
 
     def _halt(self, reason: str) -> None:
         """A broken invariant: nothing that was computed since may leave the process."""

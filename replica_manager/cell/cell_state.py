@@ -17,8 +17,10 @@ from agreement.messages import Change, Entry, ServerJoined, ServerLeft, WitnessR
 from replica_manager.cell.client_table import ClientTable, Row
 from replica_manager.cell.domain_table import DomainTable
 from replica_manager.cell.effects import (
+    CellRestarted,
     ClientIssued,
     ConsentWanted,
+    DomainFilled,
     Effect,
     MembershipChanged,
     ProgressMade,
@@ -28,6 +30,7 @@ from replica_manager.cell.effects import (
     RequestRefused,
     RequestRepeated,
     RequestResolved,
+    RestartWanted,
     RoundOpened,
     StateCompared,
     StateEnded,
@@ -50,12 +53,15 @@ from replica_manager.cell.entries import (
     RepairPoint,
     Request,
     Resolve,
+    RestartBegun,
+    Restarted,
     Stalled,
     Stopped,
     Suspected,
     decode_entry,
 )
 from replica_manager.cell.poison import Poison
+from replica_manager.cell.restarting import Restarting
 from replica_manager.cell.roles import DomainRecord, Role, stability_threshold
 from replica_manager.cell.rounds import Round, Rounds
 from replica_manager.cell.state_points import CHECKPOINT, REPAIR, StatePoint, choose_donors
@@ -105,6 +111,10 @@ class CellState:
         self.poison = Poison()
         self.state_point: StatePoint | None = None
         """The position at which domains are giving their state."""
+        self.restart_token = 0
+        """Of the newest restart of the cell."""
+        self.restarting: Restarting | None = None
+        """Set from a `RestartBegun` until every domain is back or given up."""
         self.roles_changed_at = 0
         """Position of the newest entry that changed membership or a role, or opened a round."""
         self.stable_all = 0
@@ -230,6 +240,8 @@ class CellState:
                 return self._apply_repair(sequence, entry)
             case DomainReady():
                 return self._apply_ready(sequence, entry)
+            case RestartBegun() | Restarted():
+                return self._apply_restart(sequence, entry)
             case _:
                 raise AssertionError(f"{type(entry).__name__} is dealt with before")
 
@@ -283,8 +295,10 @@ class CellState:
 
     def _apply_ready(self, sequence: int, entry: DomainReady) -> tuple[Effect, ...]:
         record = self._table.present(entry.domain)
-        if record is None or record.role is not Role.STARTING or not self._is_live(record.server):
+        if record is None or record.role is not Role.STARTING:
             return ()
+        if not self._is_live(record.server):
+            return (DomainFilled(record.domain), *self._release_point(record.domain))
         ready = self._table.change(record, Role.PASSIVE, "repaired", sequence)
         return (ready, *self._release_point(record.domain))
 
@@ -313,6 +327,46 @@ class CellState:
         self.stable_all = max(self.stable_all, min(member.stable for member in live))
         self.durable_all = max(self.durable_all, min(member.durable for member in live))
 
+    # -- a cell that comes back from its disks -----------------------------------------------------------------
+
+    def _apply_restart(self, sequence: int, entry: RestartBegun | Restarted) -> tuple[Effect, ...]:
+        match entry:
+            case RestartBegun(token=token):
+                return self._begin_restart(sequence, token)
+            case Restarted(domain=domain, cursor=cursor, token=token):
+                current, record = self.restarting, self._table.present(domain)
+                if current is None or current.token != token or record is None or not current.is_awaited(record.domain):
+                    return ()
+                current.note_back(record.domain, cursor)
+                return tuple(self._conclude_restart(sequence))
+
+    def _begin_restart(self, sequence: int, token: int) -> tuple[Effect, ...]:
+        """Fresh domains that were not filled are given up; searches and states that were under way have ended."""
+        if token <= self.restart_token:
+            return ()
+        self.restart_token = token
+        effects: list[Effect] = []
+        for record in self.domains_in(Role.STARTING):
+            effects.append(self._table.change(record, Role.RETIRED, "the cell stopped before it was filled", sequence))
+        if self.state_point is not None:
+            effects.append(StateEnded(self.state_point.point))
+            self.state_point = None
+        self.rounds.current = None
+        present = self.domains_in(Role.ACTIVE) + self.domains_in(Role.PASSIVE)
+        self.restarting = Restarting(token, (record.domain for record in present))
+        return (*effects, RestartWanted(token))
+
+    def _conclude_restart(self, sequence: int) -> list[Effect]:
+        current = self.restarting
+        if current is None or not current.is_complete:
+            return []
+        self.restarting = None
+        effects: list[Effect] = []
+        for domain, _ in current.cursors:
+            # All execute what is left of the log, so all are active until the planner sends some to sleep.
+            effects.append(self._table.change(self.domains[domain], Role.ACTIVE, "back after a restart", sequence))
+        return [*effects, CellRestarted(current.cursors, current.settled_through(self.threshold))]
+
     # -- faults ------------------------------------------------------------------------------------------------
 
     def _is_live(self, server: int) -> bool:
@@ -326,6 +380,9 @@ class CellState:
         # Votes that it gave while it ran keep counting: it is not convicted of anything.
         effects: list[Effect] = [self._table.change(record, Role.RETIRED, entry.reason, sequence)]
         effects += self._release_point(record.domain)
+        if self.restarting is not None:
+            self.restarting.note_gone(record.domain)
+            effects += self._conclude_restart(sequence)
         if entry.at and self.poison.note_death(entry.at, self.f_prime):
             effects.append(RequestHeld(entry.at))
         return tuple(effects)
@@ -404,7 +461,7 @@ class CellState:
         """If fewer than `T` domains are active, look for more; unless the current round already does."""
         active = len(self.domains_in(Role.ACTIVE))
         missing = self.threshold - active
-        if missing <= 0 or not self.domains_in(Role.PASSIVE):
+        if self.restarting is not None or missing <= 0 or not self.domains_in(Role.PASSIVE):
             return ()
         current = self.rounds.current
         if current is not None and current.opened_at == sequence:
@@ -432,6 +489,10 @@ class CellState:
         if current is not None and current.host == server:
             self.state_point = None
             effects.append(StateEnded(current.point))
+        if self.restarting is not None:
+            for record in self.domains_of(server):
+                self.restarting.note_gone(record.domain)
+            effects += self._conclude_restart(sequence)
         self._recompute_thresholds()
         self._recompute_progress()
         self.roles_changed_at = sequence
@@ -440,7 +501,7 @@ class CellState:
 
     def _apply_joined(self, sequence: int, server: int, incarnation: int, payload: bytes) -> tuple[Effect, ...]:
         active, passive = msgspec.msgpack.decode(payload, type=tuple[str, str])
-        self.members[server] = MemberRecord(True, incarnation, stable=sequence, durable=self.durable_all)
+        self.members[server] = MemberRecord(True, incarnation, stable=self.stable_all, durable=self.durable_all)
         effects: list[Effect] = list(self._table.join(server, active, passive, sequence))
         for name in (active, passive):
             effects += self._release_point(DomainId(name))
@@ -448,6 +509,10 @@ class CellState:
         self.roles_changed_at = sequence
         effects.append(MembershipChanged(self.live_servers, self.f_prime, self.threshold, None))
         return (*effects, *self._maybe_open_round(sequence))
+
+    def load(self, other: "CellState") -> None:
+        """Become what `other` is: everybody who holds this state goes on with a snapshot of a peer."""
+        self.__dict__.update(other.__dict__)
 
     # -- comparing and transferring ----------------------------------------------------------------------------
 
@@ -463,10 +528,12 @@ class CellState:
             self.last_timestamp_us,
             self.clock_offset_us,
             self.roles_changed_at,
+            self.restart_token,
         ]
         settings = [self.f, self.clients.entries_max, self._clock_start_us]
         point = None if self.state_point is None else self.state_point.row()
-        faults = [self._table.rows(), self.rounds.rows(), self.poison.rows(), point]
+        restarting = None if self.restarting is None else self.restarting.row()
+        faults = [self._table.rows(), self.rounds.rows(), self.poison.rows(), point, restarting]
         return [settings, self.sequence, members, faults, progress]
 
     def digest(self) -> bytes:
@@ -496,16 +563,22 @@ class CellState:
         state = cls(*settings)
         state.sequence = sequence
         state.members = {server: MemberRecord(*rest) for server, *rest in members}
-        table, rounds, poison, point = faults
+        table, rounds, poison, point, restarting = faults
         state._table = DomainTable.of_rows(table)
         state.rounds, state.poison = Rounds.of_rows(rounds), Poison.of_rows(poison)
         state.state_point = None if point is None else StatePoint.of_row(point)
+        state.restarting = None if restarting is None else Restarting.of_row(restarting)
         state.stable_all, state.durable_all, state.last_timestamp_us = progress[:3]
-        state.clock_offset_us, state.roles_changed_at = progress[3:]
+        state.clock_offset_us, state.roles_changed_at, state.restart_token = progress[3:]
         state.chain = chain
         state.clients.load(_rows(clients))
         state._recompute_thresholds()
         return state
+
+
+def encode_joiners(active: DomainId, passive: DomainId) -> bytes:
+    """Return the payload of `ServerJoined`: the domains with which the server comes."""
+    return msgspec.msgpack.encode((active, passive))
 
 
 def _rows(rows: Iterable[list[object]]) -> "Iterable[Row]":

@@ -110,6 +110,21 @@ class ProgressMade(NamedTuple):
     digest: bytes
 
 
+class RestartWanted(NamedTuple):
+    """Every server boots its domains from their own disks."""
+
+    token: int
+
+
+class CellRestarted(NamedTuple):
+    """Every domain is back or given up: those that are back are active, each from its cursor."""
+
+    cursors: tuple[tuple[DomainId, int], ...]
+    settled_through: int
+    """Fewer than `T` domains can execute a number up to this one, since the others hold its effects already: no vote
+    decides about it; the comparison of states does."""
+
+
 class StateWanted(NamedTuple):
     """Some domains give their state as of this position."""
 
@@ -127,6 +142,12 @@ class StateRefused(NamedTuple):
 
     token: int
     open_point: int
+
+
+class DomainFilled(NamedTuple):
+    """A fresh domain of a server that is about to join holds the agreed state; it has its role with `ServerJoined`."""
+
+    domain: DomainId
 
 
 class RepairRefused(NamedTuple):
@@ -156,9 +177,12 @@ Effect = (
     | ConsentWanted
     | RequestResolved
     | ProgressMade
+    | RestartWanted
+    | CellRestarted
     | StateWanted
     | StateEnded
     | StateRefused
     | RepairRefused
+    | DomainFilled
     | StateCompared
 )

@@ -180,6 +180,26 @@ class Consent(_Entry, frozen=True, tag=16):
     """Whether a domain there was not handed the number, and so has nothing of it in its state."""
 
 
+class RestartBegun(_Entry, frozen=True, tag=17):
+    """All live servers have started again together: each boots its domains from their own disks.
+
+    Source: design "Cell restart".
+    """
+
+    token: int
+    """Higher than that of every restart before, also of one that was itself interrupted."""
+
+
+class Restarted(_Entry, frozen=True, tag=18):
+    """A domain is back from its own disk."""
+
+    domain: str
+    cursor: int
+    """First number that is not in its state."""
+    token: int
+    """Of the `RestartBegun` that it answers."""
+
+
 CellEntry = (
     OpenClient
     | Request
@@ -197,6 +217,8 @@ CellEntry = (
     | DomainReady
     | Resolve
     | Consent
+    | RestartBegun
+    | Restarted
 )
 
 DIGEST_INTERVAL = 1024

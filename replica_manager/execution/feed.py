@@ -110,6 +110,8 @@ class Feed:
         """Whether a vote stalls, so that a sleeper should be awake and as far as updates reach."""
         self.is_filled = role is not Role.STARTING
         """Whether it holds a state that it can be fed from."""
+        self.replay_through = 0
+        """Last number that it executes for itself after a restart of the cell although it counts as stable here."""
         self.is_expecting = False
         """Whether the point is known whose state it gets."""
 
@@ -248,6 +250,11 @@ class Feed:
         # What is handed and not confirmed is not on the disk: a power cut would have to feed it again.
         return self.confirmed
 
+    @property
+    def executes_from(self) -> int | None:
+        """The first number whose request it needs though it counts as stable; None: it needs none."""
+        return self.confirmed + 1 if self.confirmed < self.replay_through else None
+
     def needed_from(self, buffer: UpdateBuffer) -> int:
         """Return the first number that the domain may still need from the log."""
         if self.role is Role.PASSIVE:
@@ -303,7 +310,7 @@ class Feed:
             return True
         if self.applying_up_to:
             return False
-        if self.cursor <= buffer.prefix:
+        if self.replay_through < self.cursor <= buffer.prefix:
             return self._apply(buffer, out)
         if self.cursor > requests.last or len(self.executing) >= EXECUTES_IN_FLIGHT_MAX:
             return False

@@ -98,12 +98,12 @@ class LocalDomains:
 
     # -- life --------------------------------------------------------------------------------------------------
 
-    async def open(self) -> None:
-        """Connect to the hypervisor and destroy domains that a former process left."""
+    async def open(self, *, keep_disks: bool) -> None:
+        """Connect to the hypervisor and destroy domains that a former process left; their disks too, or not."""
         await self._hypervisor.open(self._on_event)
         for domain in await self._hypervisor.observe():
             self._handler.on_domain_event("leftover_destroyed", domain)
-            await self._hypervisor.destroy(domain)
+            await self._hypervisor.destroy(domain, keep_disk=keep_disks)
 
     async def start(self, spec: DomainSpec, *, is_filled: bool = True) -> None:
         """Create, boot and connect one domain; `on_domain_linked` follows, or `on_domain_gone` if no wrapper answers.
@@ -138,7 +138,7 @@ class LocalDomains:
         self._handler.on_domain_linked(domain, hello)
 
     async def close(self) -> None:
-        """Destroy every domain and disconnect."""
+        """End every domain and disconnect; disks stay, for a cell may start again from them."""
         self._is_closing = True
         for record in self._domains.values():
             if record.link is not None:
@@ -147,7 +147,7 @@ class LocalDomains:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for domain in await self._hypervisor.observe():
-            await self._hypervisor.destroy(domain)
+            await self._hypervisor.destroy(domain, keep_disk=True)
         await self._hypervisor.close()
 
     # -- what the core asks ------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ class RequestRecord:
         "is_contested",
         "is_frozen",
         "is_held",
+        "is_settled",
         "is_skipped",
         "number",
         "payload",
@@ -59,6 +60,8 @@ class RequestRecord:
         """Whether no domain may be fed it: it stopped more domains than the bound allows."""
         self.is_frozen = False
         """Whether this server has consented to skip it: no vote ends it while the others are asked."""
+        self.is_settled = False
+        """Whether it was stable before a restart of the cell, or must have been: nobody votes on it."""
         self.is_skipped = False
         """Whether an operator skipped it: a fixed outcome, no update."""
 
@@ -122,6 +125,7 @@ class RequestLog:
         """Forget everything; the next number is `first`."""
         self._records.clear()
         self.first = first
+        self._light_through = first - 1
 
     def explain(self, sequence: int) -> RequestRecord | None:
         """Return the record for an operator, also a while after it was dropped."""

@@ -31,6 +31,7 @@ from replica_manager.voting.vote_count import Diverged, Exceeded, Stable
 
 ATTEMPTS_MAX = 3
 """Points ordered for one fresh domain before another one is tried."""
+DOMAINS_TO_JOIN = 2
 BACKOFF_MS_MIN, BACKOFF_MS_MAX = 1_000, 60_000
 """Between a failed attempt to boot a domain and the next one."""
 
@@ -58,6 +59,8 @@ class Repair:
         self._cell = cell
         self._feeds = feeds
         self._buffer = buffer
+        self.is_joining = False
+        """Whether this server is in no quorum yet, and needs two fresh domains to join."""
         self._is_ready_ordered = False
         self._fresh: DomainId | None = None
         """The domain that boots, or is to be filled."""
@@ -69,6 +72,7 @@ class Repair:
         self._tried_generation = 0
         self._backoff_ms = BACKOFF_MS_MIN
         self._not_before_ms = 0
+        self._prefix_seen, self._prefix_seen_ms = 0, 0
         self._moved: tuple[object, ...] = ()
         self._moved_ms = 0
 
@@ -77,10 +81,30 @@ class Repair:
     def _needs_domain(self) -> bool:
         member = self._cell.members.get(self._server)
         own = self._cell.domains_of(self._server)
+        if self.is_joining:
+            return len(self.filled()) < DOMAINS_TO_JOIN
         if member is None or not member.is_live or any(record.is_clean_passive for record in own):
             return False
+        healthy = [record for record in own if record.role is Role.ACTIVE and not record.suspicion]
+        if len(healthy) > 1 and len(self._cell.domains_in(Role.ACTIVE)) > self._cell.threshold:
+            return False  # one of them is about to be sent to sleep
         # With nothing left the server leaves the cell instead, and comes back with two fresh domains.
         return any(record.role in (Role.ACTIVE, Role.PASSIVE) for record in own)
+
+    def filled(self) -> list[DomainId]:
+        """Return the fresh domains of this server that hold a state and have no role yet, oldest first."""
+        own = self._cell.domains_of(self._server)
+        fresh = [record.domain for record in own if record.role is Role.STARTING]
+        return [name for name in fresh if name != self._fresh and name in self._feeds and self._feeds[name].is_filled]
+
+    def domains_to_join(self) -> tuple[DomainId, DomainId] | None:
+        """Return the domains with which this server can join the cell: filled, and nearly as far as everybody."""
+        filled = self.filled()
+        u_max = self._settings.feed.refresh_updates_max
+        if not self.is_joining or len(filled) < DOMAINS_TO_JOIN:
+            return None
+        is_near = all(self._buffer.waiting_count(self._feeds[name].cursor) <= u_max for name in filled)
+        return (filled[0], filled[1]) if is_near else None
 
     def maybe_begin(self, now_ms: int, output: CoreOutput) -> None:
         """Boot a fresh domain if one is needed and none is under way."""
@@ -88,7 +112,7 @@ class Repair:
             return
         if not self._needs_domain():
             return
-        generation = max(self._cell.next_generation[self._server], self._tried_generation + 1)
+        generation = max(self._cell.next_generation.get(self._server, 1), self._tried_generation + 1)
         self._tried_generation = generation
         self._fresh = domain = domain_id(self._server, generation)
         self._attempt = 0
@@ -117,6 +141,9 @@ class Repair:
         if point.kind != REPAIR or point.host != self._server or self._fresh not in point.domains:
             return
         self._is_ordered = False
+        if self.is_joining and not self.filled() and self._buffer.prefix < point.point - 1:
+            # Nobody here needs what was before: it is in the state that the fresh domains get.
+            self._buffer.restart_at(point.point - 1)
         self._vote, self.filling = StateVote(point), None
         self._feeds[point.domains[0]].await_state(point.point)
         self._touch(now_ms)
@@ -223,6 +250,12 @@ class Repair:
             output.events.append(NamedEvent("repaired", {"domain": domain}))
         self._forget()
 
+    def on_filled(self, domain: DomainId, output: CoreOutput) -> None:
+        """The cell knows that a fresh domain of this server, which is to join, holds its state."""
+        if domain == self._fresh:
+            output.events.append(NamedEvent("repaired", {"domain": domain}))
+            self._forget()
+
     def on_gone(self, domain: DomainId, now_ms: int) -> None:
         """A domain ended; if it is the fresh one another is tried after a while."""
         if domain == self._fresh:
@@ -253,6 +286,7 @@ class Repair:
 
     def on_timer(self, now_ms: int, output: CoreOutput) -> None:
         """A tick: begin what is needed, and look whether what is under way moves."""
+        self._maybe_start_over(now_ms, output)
         self.maybe_begin(now_ms, output)
         if self._fresh is None or self._feeds[self._fresh].power is Power.STARTING:
             self._touch(now_ms)  # the boot has its own time limit
@@ -272,6 +306,15 @@ class Repair:
         elif now_ms - self._moved_ms >= self._settings.patience_ms:
             self._touch(now_ms)
             self._on_standstill(output)
+
+    def _maybe_start_over(self, now_ms: int, output: CoreOutput) -> None:
+        """A server that is to join and misses a value which the others have dropped can only begin anew."""
+        is_behind = self.is_joining and bool(self.filled()) and self._buffer.prefix < self._cell.sequence
+        if not is_behind or self._buffer.prefix != self._prefix_seen:
+            self._prefix_seen, self._prefix_seen_ms = self._buffer.prefix, now_ms
+        elif now_ms - self._prefix_seen_ms >= self._settings.patience_ms:
+            self._prefix_seen_ms = now_ms
+            output.must_rejoin = True
 
     def _maybe_order_again(self, output: CoreOutput) -> None:
         """The point was void, since another one was open then."""

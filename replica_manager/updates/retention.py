@@ -3,7 +3,7 @@
 Source: design "What may be dropped, and catching up" (`L12` of its list of traps).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.effects import ProgressMade
@@ -15,6 +15,8 @@ from replica_manager.updates.update_buffer import UpdateBuffer
 
 DIGESTS_KEPT = 64
 """Digests of the cell state that reports of slower servers are compared with."""
+LEARNER_LAG_MAX = 5_000
+"""Numbers by which a learner may lag for the others to keep what it misses."""
 OVERRUN_FACTOR = 2
 """At its bound the buffer makes intake refuse requests, here; other servers' intakes go on until theirs are full.
 At this multiple the domain that holds everything up is given up: one faulty sleeper must not fill the memory."""
@@ -31,6 +33,8 @@ class Retention:
         self._requests = requests
         self._buffer = buffer
         self._feeds = feeds
+        self.learners_stable: Callable[[], Iterable[int]] = lambda: ()
+        """The stable prefixes of servers that are about to join; its owner sets it."""
         self._digests: dict[int, bytes] = {}
         self._last_request = 0
         self._reported: tuple[int, int, int] = (0, 0, 0)
@@ -76,11 +80,17 @@ class Retention:
 
         With no domain here nobody would ever be handed them.
         """
-        stable_all = min(self._cell.stable_all, self._buffer.prefix)
+        stable_all = min(self._cell.stable_all, self._buffer.prefix, *self._held_for_learners())
         needed_from = self._needed_from()
-        self._requests.forget_values_through(stable_all)
+        replayed = [feed.executes_from for feed in self._present() if feed.executes_from is not None]
+        self._requests.forget_values_through(min([stable_all, *(first - 1 for first in replayed)]))
         self._requests.drop_through(min(stable_all, needed_from - 1))
         self._buffer.drop_below(needed_from)
+
+    def _held_for_learners(self) -> list[int]:
+        """A learner that is near gets the values it misses; one that is far begins with a state anyway."""
+        limit = self._cell.sequence - LEARNER_LAG_MAX
+        return [stable for stable in self.learners_stable() if stable >= limit]
 
     def _needed_from(self) -> int:
         buffer = self._buffer

@@ -31,6 +31,14 @@ class UpdateBuffer:
         """Bytes taken in since the start, up to and including each update held."""
         self._dropped_bytes = 0
 
+    def restart_at(self, prefix: int) -> None:
+        """Everything up to `prefix` is in the domains' own states, or will be: no update of it will be asked for."""
+        assert prefix >= self.prefix, f"prefix {prefix} after {self.prefix}"
+        self.prefix = prefix
+        for held in (self._sequences, self._updates, self._ends):
+            held.clear()
+        self._dropped_bytes = 0
+
     @property
     def entry_count(self) -> int:
         """Updates held."""

@@ -8,6 +8,7 @@ Source: design "Execution and voting" (`M10` of its list of traps).
 """
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from replica_manager.cell.cell_state import CellState
@@ -39,7 +40,13 @@ class ValueExchange:
     """Asks for values that are missing here, answers peers, and sends values to servers without a domain."""
 
     def __init__(
-        self, server: int, cell: CellState, requests: RequestLog, feeds: Mapping[DomainId, Feed], patience_ms: int
+        self,
+        server: int,
+        cell: CellState,
+        requests: RequestLog,
+        feeds: Mapping[DomainId, Feed],
+        learners: AbstractSet[int],
+        patience_ms: int,
     ) -> None:
         """Nothing is missing yet.
 
@@ -48,22 +55,24 @@ class ValueExchange:
             cell: roles and membership.
             requests: the records whose values are exchanged.
             feeds: the domains of this server.
+            learners: servers in no quorum that follow the order.
             patience_ms: how long an own domain, or an answer, is waited for before (another) server is asked.
         """
         self._server = server
         self._cell = cell
         self._requests = requests
         self._feeds = feeds
+        self._learners = learners
         self._patience_ms = patience_ms
         self._missing: dict[int, _Missing] = {}
         self._now_ms = 0
         self._without_domain: frozenset[int] = frozenset()
-        """Live servers, this one perhaps among them, that have no active domain."""
+        """Servers, this one perhaps among them, that have no active domain: live ones and learners."""
 
     def on_roles_changed(self) -> None:
         """Roles or membership are new."""
         answering = {record.server for record in self._cell.domains_in(Role.ACTIVE)}
-        self._without_domain = frozenset(self._cell.live_servers) - answering
+        self._without_domain = (frozenset(self._cell.live_servers) | frozenset(self._learners)) - answering
 
     # -- sending -----------------------------------------------------------------------------------------------
 

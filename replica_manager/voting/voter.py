@@ -108,6 +108,9 @@ class Voter:
                 self._keep_early(domain, sequence, digest)
             return
         votes = record.votes
+        if record.is_settled:
+            votes[domain] = digest
+            return
         earlier = votes.get(domain)
         if earlier is not None:
             if earlier != digest:
@@ -200,6 +203,8 @@ class Voter:
         if record is None:
             if sequence > self._requests.last and len(self._early_notices) < EARLY_VOTES_MAX:
                 self._early_notices[sequence] = digest
+        elif record.is_settled:
+            return
         elif record.stable_digest is None:
             dissenters = [domain for domain, vote in record.votes.items() if vote != digest]
             self._make_stable(record, digest, dissenters)
@@ -210,7 +215,7 @@ class Voter:
     def recount(self) -> None:
         """`f'`, `T`, roles or counted domains changed: judge every open number again."""
         for record in list(self._requests.records(self._buffer.prefix + 1)):
-            if record.stable_digest is None and record.votes:
+            if record.stable_digest is None and record.votes and not record.is_settled:
                 self._count(record)
 
     def _complete(self, record: RequestRecord) -> None:

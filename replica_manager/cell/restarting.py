@@ -1,0 +1,66 @@
+"""A cell that comes back from its disks: who is back, and from where each goes on.
+
+Votes are not durable, so a number that some domain holds on its disk cannot be voted on by it again.  Every domain
+executes for itself from its own cursor on, passive ones too; where fewer than `T` of them still can, no vote decides.
+All correct ones reach the same state, and comparing states shows who did not.
+
+Source: design "Cell restart" (`L4` of its list of traps).
+"""
+
+from collections.abc import Iterable
+
+from replica_manager.identifiers import DomainId
+
+
+class Restarting:
+    """Domains that are waited for, and the cursors of those that are back."""
+
+    def __init__(self, token: int, domains: Iterable[DomainId]) -> None:
+        """Wait for all of `domains`."""
+        self.token = token
+        self._waiting = set(domains)
+        self._cursors: dict[DomainId, int] = {}
+
+    def is_awaited(self, domain: DomainId) -> bool:
+        """Whether the domain has not answered."""
+        return domain in self._waiting
+
+    def note_back(self, domain: DomainId, cursor: int) -> None:
+        """A domain is back."""
+        self._waiting.discard(domain)
+        self._cursors[domain] = cursor
+
+    def note_gone(self, domain: DomainId) -> None:
+        """A domain does not come back."""
+        self._waiting.discard(domain)
+        self._cursors.pop(domain, None)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nobody is waited for any more."""
+        return not self._waiting
+
+    @property
+    def cursors(self) -> tuple[tuple[DomainId, int], ...]:
+        """Who is back, by name, and the first number that is not in its state."""
+        return tuple(sorted(self._cursors.items()))
+
+    def settled_through(self, threshold: int) -> int:
+        """Return the last number on which fewer than `threshold` domains can vote; 0 if that many never came back."""
+        ascending = sorted(self._cursors.values())
+        return ascending[threshold - 1] - 1 if len(ascending) >= threshold else 0
+
+    def row(self) -> list[object]:
+        """Return everything in a canonical order."""
+        return [self.token, sorted(self._waiting), sorted(self._cursors.items())]
+
+    @classmethod
+    def of_row(cls, row: list[object]) -> "Restarting":
+        """Return what `row` wrote."""
+        token, waiting, cursors = row
+        assert isinstance(token, int)
+        assert isinstance(waiting, list)
+        assert isinstance(cursors, list)
+        restarting = cls(token, map(DomainId, waiting))
+        restarting._cursors = {DomainId(name): cursor for name, cursor in cursors}
+        return restarting

@@ -1,0 +1,118 @@
+"""One server's part in the restart of a whole cell.
+
+1. Every live server of the last configuration is there and has started again; the lowest one orders `RestartBegun`.
+2. Each boots its domains from their own disks and orders `Restarted` with the cursor that each claims.
+3. When all are back or given up, each domain executes from its own cursor what is left of the log.
+
+Source: design "Cell restart" (`L4` of its list of traps).
+"""
+
+from collections.abc import Callable, Iterable
+
+from replica_manager.cell.cell_state import CellState
+from replica_manager.cell.effects import CellRestarted
+from replica_manager.cell.entries import RestartBegun, Restarted, encode_entry
+from replica_manager.cell.roles import Role
+from replica_manager.core_output import CoreOutput
+from replica_manager.execution.feed import Feed
+from replica_manager.execution.request_log import RequestLog
+from replica_manager.identifiers import DomainId
+from replica_manager.standing import Standing
+from replica_manager.updates.update_buffer import UpdateBuffer
+
+ORDER_AGAIN_MS = 2_000
+"""An entry that was not delivered in this time is ordered again: who leads may have changed, or may be unknown yet."""
+
+
+class CellRestart:
+    """Brings one server back together with all others."""
+
+    def __init__(
+        self,
+        server: int,
+        cell: CellState,
+        feeds: dict[DomainId, Feed],
+        requests: RequestLog,
+        buffer: UpdateBuffer,
+        make_feed: Callable[[DomainId, Role], Feed],
+    ) -> None:
+        """Nobody has been heard of."""
+        self._server = server
+        self._cell = cell
+        self._feeds = feeds
+        self._requests = requests
+        self._buffer = buffer
+        self._make_feed = make_feed
+        self._present: dict[int, Standing] = {}
+        self._token = 0
+        """Of the restart that this process has answered, or begun."""
+        self._ordered_ms: int | None = None
+        self._linked: dict[DomainId, int] = {}
+
+    def note_peer(self, server: int, standing: Standing) -> None:
+        """A peer says what it is; one that starts once more has lost what it answered."""
+        if standing is Standing.RETURNING and self._token:
+            self._token, self._ordered_ms = 0, None
+        self._present[server] = standing
+
+    def forget_peer(self, server: int) -> None:
+        """A link broke."""
+        self._present.pop(server, None)
+
+    def went_on(self) -> Iterable[int]:
+        """Return live servers that serve: the cell went on without this one."""
+        live = self._cell.live_servers
+        return [server for server, standing in self._present.items() if standing is Standing.SERVING and server in live]
+
+    @property
+    def is_together(self) -> bool:
+        """Whether every live server has started again."""
+        others = [server for server in self._cell.live_servers if server != self._server]
+        together = (Standing.RETURNING, Standing.RESTARTING)
+        return all(self._present.get(server) in together for server in others)
+
+    def maybe_begin(self, now_ms: int, token: int, output: CoreOutput) -> None:
+        """On the lowest live server, when all are there, order the restart."""
+        if self._token or not self.is_together or self._server != min(self._cell.live_servers):
+            return
+        if self._ordered_ms is not None and now_ms - self._ordered_ms < ORDER_AGAIN_MS:
+            return
+        self._ordered_ms = now_ms
+        output.proposals.append(encode_entry(RestartBegun(token)))
+
+    def maybe_answer(self, token: int, output: CoreOutput) -> None:
+        """The restart was ordered: boot what is not retired from its own disk."""
+        if self._token == token:
+            return
+        self._token = token
+        for record in self._cell.domains_of(self._server):
+            if record.role is Role.RETIRED:
+                continue
+            if record.domain in self._feeds:
+                self._maybe_answer(record.domain, output)  # an earlier restart was interrupted, elsewhere
+            else:
+                self._feeds[record.domain] = self._make_feed(record.domain, record.role)
+                output.boots_from_disk.append(record.domain)
+
+    def on_linked(self, domain: DomainId, cursor: int, output: CoreOutput) -> None:
+        """A domain is back."""
+        self._linked[domain] = cursor
+        self._maybe_answer(domain, output)
+
+    def _maybe_answer(self, domain: DomainId, output: CoreOutput) -> None:
+        cursor = self._linked.get(domain)
+        if cursor is not None and self._token:
+            output.proposals.append(encode_entry(Restarted(domain, cursor, self._token)))
+
+    def on_restarted(self, effect: CellRestarted) -> None:
+        """All are back: nobody votes on what is settled, everybody executes it from its own cursor."""
+        settled = effect.settled_through
+        for record in self._requests.records(self._buffer.prefix + 1):
+            if record.sequence <= settled:
+                record.is_settled = True
+        if settled > self._buffer.prefix:
+            self._buffer.restart_at(settled)
+        for domain, _ in effect.cursors:
+            feed = self._feeds.get(domain)
+            if feed is not None:
+                feed.replay_through = settled
