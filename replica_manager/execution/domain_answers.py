@@ -113,7 +113,7 @@ class DomainAnswers:
         batch[1].append(digest)
 
     def _on_state_part(self, feed: Feed, part: StatePart, output: CoreOutput) -> None:
-        if part.point <= self._cancelled.get(feed.domain, 0):
+        if part.point <= self._cancelled.get(feed.domain, -1):
             return  # it was on its way
         reader = self._readers.get(feed.domain)
         if reader is None:

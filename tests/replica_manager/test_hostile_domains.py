@@ -147,7 +147,7 @@ def test_a_domain_whose_wrapper_never_makes_sense_does_not_keep_the_server_from_
 
         hypervisor = FakeHypervisor(time.monotonic, call_soon)
         domains = LocalDomains(hypervisor, connect, heard, 0.25)
-        await domains.open()
+        await domains.open(keep_disks=False)
         for name in (BAD, DomainId("s0.g2")):
             paths = (tmp_path / f"{name}.channel", tmp_path / name, tmp_path / f"{name}.console")
             await domains.start(DomainSpec(name, "i", *paths))

@@ -37,7 +37,9 @@ class OneServer:
         self.events = EventLog(0, lambda: 0)
         self.stopped: list[str] = []
         self.network = FakePeerNetwork()
-        self.server = server = ReplicaServer(ManagerCore(core_settings(0, 1), 0), self.events, self.stopped.append)
+        self.server = server = ReplicaServer(
+            ManagerCore(core_settings(0, 1), 0), self.events, self.stopped.append, self.stopped.append
+        )
         handler = ChannelHandler(server.on_peer_messages, server.on_peer_up, server.on_peer_down, server.on_peer_event)
         self.channel: PeerChannel[PeerMessage] = PeerChannel(
             PeerMessage, handler, lambda peer_handler: self.network.transport(S0, peer_handler)
