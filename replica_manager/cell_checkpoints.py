@@ -24,6 +24,11 @@ def delete_checkpoints_before(position: int) -> Write:
     return DeleteRange(_KEY, _KEY + _POSITION.pack(position))
 
 
+def delete_all_checkpoints() -> Write:
+    """Forget all: they belong to a memory that is given up, and must not be taken for that of the next log."""
+    return DeleteRange(_KEY, _KEY_END)
+
+
 def read_checkpoint(storage: StableStorage) -> CellState | None:
     """Return the oldest cell state that covers where the stored log begins; None: it begins with the cell.
 

@@ -73,6 +73,7 @@ from replica_manager.peer_messages import (
     StateDigests,
     Votes,
 )
+from replica_manager.recovery.abandonment import Abandonment
 from replica_manager.recovery.cell_restart import CellRestart
 from replica_manager.recovery.repair import Repair
 from replica_manager.recovery.state_digests import CheckpointBoard
@@ -134,6 +135,7 @@ class ManagerCore:
         self.watch = DomainWatch(settings.watch, self.cell, self.requests, self.feeds)
         self.repair = Repair(settings.server, settings.repair, self.cell, self.feeds, self.buffer)
         self.repair.is_joining = standing is Standing.LEARNING
+        self.abandonment = Abandonment(settings.server, settings.repair.patience_ms, self.cell, self.learners)
         self.restart = CellRestart(settings.server, self.cell, self.feeds, self.requests, self.buffer, self._make_feed)
         self.resolving = Resolving(self.cell, self.requests, self.feeds, self.voter)
         self.answers = DomainAnswers(self.cell, self.feeds, self.requests, self.voter, self.board, self.repair)
@@ -269,7 +271,9 @@ class ManagerCore:
 
     def _on_not_executed(self, effect: RequestRepeated | RequestRefused) -> None:
         if isinstance(effect, RequestRepeated):
-            self.admission.on_repeated(self._output, effect, self.requests.get(effect.first_sequence))
+            others = len(self.cell.live_servers) > 1
+            first = self.requests.get(effect.first_sequence)
+            self.admission.on_repeated(self._output, effect, first, has_others=others)
         else:
             self.admission.on_decided(self._output, effect.client, effect.number, effect.outcome)
 
@@ -321,6 +325,8 @@ class ManagerCore:
         if point.kind == CHECKPOINT:
             self.board.open(point.point, frozenset(point.donors))
         data = {"token": point.token, "donors": list(point.donors), "domains": list(point.domains)}
+        if self.standing is Standing.LEARNING and self.buffer.prefix < point.point:
+            self.admission.replies_from = point.point
         self._event(f"{point.kind}_ordered", point=point.point, **data)
         for domain in point.donors:
             feed = self.feeds.get(domain)
@@ -520,6 +526,8 @@ class ManagerCore:
 
     def _on_complete(self, record: RequestRecord) -> None:
         assert record.stable_digest is not None
+        if record.stalled_ms is not None:
+            self._event("stall_ended", sequence=record.sequence, ms=self.voter.now_ms - record.stalled_ms)
         if record.is_skipped:
             self.admission.on_decided(self._output, record.client, record.number, Outcome.SKIPPED)
             return
@@ -576,6 +584,7 @@ class ManagerCore:
         self.values.on_timer(now_ms, self.voter, self._output)
         if self.standing is Standing.SERVING:
             self.faults.on_timer(now_ms, self._output)
+            self.abandonment.on_timer(now_ms, self._output)
         self.repair.on_timer(now_ms, self._output)
         self._maybe_join(now_ms)
         for domain, reason in self.watch.on_timer(now_ms, self.faults.clock.limit_ms, self._output):

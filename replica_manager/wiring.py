@@ -19,7 +19,7 @@ from agreement.records import PREFIX, PREFIX_END, read_storage
 from exec_wrapper.wire import FromWrapper, WrapperHello
 from images.errors import ImageError
 from replica_manager.cell.cell_state import CellState
-from replica_manager.cell_checkpoints import read_checkpoint
+from replica_manager.cell_checkpoints import delete_all_checkpoints, read_checkpoint
 from replica_manager.cell_paths import CellPaths
 from replica_manager.config import Config
 from replica_manager.config_addresses import Address, parse_address
@@ -139,7 +139,8 @@ class ServerAssembly:
         self._stack.callback(self.events.close)
         self.events.record("manager_started", pid=os.getpid())
         self._open_storage()
-        core = ManagerCore(core_settings(self._config, self._id), monotonic_ms(), self._standing, self._stored_cell())
+        cell = self._stored_cell()
+        core = ManagerCore(core_settings(self._config, self._id), monotonic_ms(), self._standing, cell)
         self.server = ReplicaServer(
             core,
             self.events,
@@ -184,7 +185,14 @@ class ServerAssembly:
             self._standing = Standing.LEARNING
 
     def _stored_cell(self) -> CellState | None:
-        return read_checkpoint(self.storage) if self._standing is Standing.RETURNING else None
+        """Return the cell state with which the stored log begins; a memory without one is none."""
+        if self._standing is Standing.RETURNING:
+            try:
+                return read_checkpoint(self.storage)
+            except LookupError as error:
+                self.events.record("memory_lost", reason=str(error))
+                self._standing = Standing.LEARNING
+        return None
 
     def _maybe_record(self) -> None:
         if not self._config.service.record:
@@ -226,6 +234,8 @@ class ServerAssembly:
                 on_failure=lambda error: self._fail(f"the agreement log cannot be written: {error}"),
             ),
         )
+        if self._standing is Standing.LEARNING:
+            self.driver.write_application((delete_all_checkpoints(),), lambda: None)
         self._stack.callback(self.driver.close)
         self._halting.append(self.driver.close)
 

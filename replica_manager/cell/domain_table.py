@@ -119,7 +119,10 @@ class DomainTable:
                 yield changed
 
     def join(self, server: int, active: str, passive: str, position: int) -> Iterator[RoleChanged]:
-        """A server is back with two filled domains."""
+        """A server is back with two filled domains; what it began to fill before and gave up is retired."""
+        for record in self.of_server(server):
+            if record.role is Role.STARTING and record.domain not in (active, passive):
+                yield self.change(record, Role.RETIRED, "given up", position)
         for name, role in ((DomainId(active), Role.ACTIVE), (DomainId(passive), Role.PASSIVE)):
             is_active = role is Role.ACTIVE
             yield self._add(DomainRecord(name, role, True, f"server {server} joined", position, was_active=is_active))

@@ -31,6 +31,7 @@ class RequestRecord:
         "seed",
         "sequence",
         "stable_digest",
+        "stalled_ms",
         "timestamp_us",
         "values",
         "votes",
@@ -56,6 +57,8 @@ class RequestRecord:
         self.is_complete = False
         """Whether it is stable and the stable value is here."""
         self.first_vote_ms = 0
+        self.stalled_ms: int | None = None
+        """When its vote diverged, or stayed out for too long; None: neither."""
         self.is_held = False
         """Whether no domain may be fed it: it stopped more domains than the bound allows."""
         self.is_frozen = False

@@ -108,6 +108,9 @@ class FaultHandling:
         has_diverged = isinstance(outcome, Diverged)
         self._set_alert(has_diverged or share >= ALERT_SHARE)
         if has_diverged or share >= 1:
+            if record.stalled_ms is None:
+                record.stalled_ms = now_ms
+                output.events.append(NamedEvent("stall_began", {"sequence": record.sequence, "diverged": has_diverged}))
             self._maybe_stall(record, now_ms, has_diverged, output)
 
     def _set_alert(self, is_alert: bool) -> None:

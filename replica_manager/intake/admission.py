@@ -24,6 +24,8 @@ class Admission:
         self._waiting: dict[ClientId, Waiting] = {}
         self._opening: dict[int, tuple[ReplySink, int]] = {}
         self._next_token = 1
+        self.replies_from = 0
+        """Numbers below were decided before this server joined the cell: their replies are at others."""
         self.waiting_bytes = 0
         """Bytes of the requests that are not decided yet."""
         self.answered = 0
@@ -125,8 +127,13 @@ class Admission:
             self.answered += 1
             output.replies.append(ClientReply(waiting.sink, client, number, outcome, reply))
 
-    def on_repeated(self, output: CoreOutput, effect: RequestRepeated, first: RequestRecord | None) -> None:
-        """A repetition of this server was delivered: answer it now, or when the first one becomes stable."""
+    def on_repeated(
+        self, output: CoreOutput, effect: RequestRepeated, first: RequestRecord | None, *, has_others: bool
+    ) -> None:
+        """A repetition of this server was delivered: answer it now, or when the first one becomes stable.
+
+        A server that joined the cell after the first one has no reply to it, but others have (`has_others`).
+        """
         if first is not None and first.is_skipped:
             self.on_decided(output, effect.client, effect.number, Outcome.SKIPPED)
             return
@@ -136,4 +143,6 @@ class Admission:
         if reply is not None:
             self.on_decided(output, effect.client, effect.number, Outcome.ANSWERED, reply)
         elif first is None or first.is_complete:
-            self.on_decided(output, effect.client, effect.number, Outcome.REPLY_LOST)
+            is_elsewhere = has_others and effect.first_sequence < self.replies_from
+            outcome = Outcome.UNAVAILABLE if is_elsewhere else Outcome.REPLY_LOST
+            self.on_decided(output, effect.client, effect.number, outcome)

@@ -72,6 +72,7 @@ class Repair:
         self._tried_generation = 0
         self._backoff_ms = BACKOFF_MS_MIN
         self._not_before_ms = 0
+        self._given_up: set[DomainId] = set()
         self._prefix_seen, self._prefix_seen_ms = 0, 0
         self._moved: tuple[object, ...] = ()
         self._moved_ms = 0
@@ -286,6 +287,8 @@ class Repair:
 
     def on_timer(self, now_ms: int, output: CoreOutput) -> None:
         """A tick: begin what is needed, and look whether what is under way moves."""
+        if self.is_joining:
+            self._give_up_former(output)
         self._maybe_start_over(now_ms, output)
         self.maybe_begin(now_ms, output)
         if self._fresh is None or self._feeds[self._fresh].power is Power.STARTING:
@@ -306,6 +309,17 @@ class Repair:
         elif now_ms - self._moved_ms >= self._settings.patience_ms:
             self._touch(now_ms)
             self._on_standstill(output)
+
+    def _give_up_former(self, output: CoreOutput) -> None:
+        """Fresh domains of a former life of this server, which was about to join then too."""
+        for record in self._cell.domains_of(self._server):
+            if (
+                record.role is Role.STARTING
+                and record.domain not in self._feeds
+                and record.domain not in self._given_up
+            ):
+                self._given_up.add(record.domain)
+                output.proposals.append(encode_entry(Stopped(record.domain, "given up", self._cell.sequence)))
 
     def _maybe_start_over(self, now_ms: int, output: CoreOutput) -> None:
         """A server that is to join and misses a value which the others have dropped can only begin anew."""
