@@ -63,10 +63,16 @@ def choose_donors(
 ) -> tuple[DomainId, ...]:
     """Return who gives its state for a repair on server `host`.
 
-    Sleepers first, for it costs no client anything; of the active ones as few as reach the threshold, the host's own
-    first (its parts need not travel), never-suspected ones before others.  If that was not enough, everybody.
+    All clean sleepers, for it costs no client anything; of the active ones as few as reach the threshold, the host's
+    own first (its parts need not travel).  Suspected ones, which may never answer, only if the others are too few.  If
+    that was not enough, everybody.
     """
-    ranked = sorted(active, key=lambda record: (bool(record.suspicion), record.server != host, record.domain))
-    missing = max(0, threshold - len(passive))
-    chosen = [*passive, *(ranked if attempt > 0 else ranked[:missing])]
-    return tuple(sorted(record.domain for record in chosen if record.role is not Role.STARTING))
+
+    def rank(record: DomainRecord) -> tuple[bool, bool, bool, DomainId]:
+        is_active = record.role is Role.ACTIVE
+        return bool(record.suspicion), is_active, record.server != host, record.domain
+
+    ranked = sorted((*active, *passive), key=rank)
+    clean = sum(1 for record in passive if record.is_clean_passive)
+    chosen = ranked if attempt > 0 else ranked[: max(threshold, clean)]
+    return tuple(sorted(record.domain for record in chosen))
