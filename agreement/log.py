@@ -92,8 +92,8 @@ class _Boundary(NamedTuple):
     after: LogState
 
 
-_BOUNDARY_BYTES = 256
-"""What keeping one decided batch costs beside its bytes, roughly; so that empty batches count too."""
+_BOUNDARY_BYTES = 704
+"""What keeping one decided batch costs beside its bytes, measured with two origins; so that empty batches count too."""
 
 
 class Log:
@@ -128,6 +128,11 @@ class Log:
         """A snapshot must cover at least this sequence number to be of use to a server that lags."""
         return self._history_start.sequence
 
+    @property
+    def history_bytes(self) -> int:
+        """What the decided batches kept in memory cost."""
+        return self._history_bytes
+
     def append(self, raw: bytes, batch: Batch) -> list[Delivery]:
         """Decide the next slot; what is to be delivered."""
         position = self.state.position
@@ -140,6 +145,11 @@ class Log:
         if deliveries and deliveries[0].sequence <= self.skip_through:
             deliveries = [delivery for delivery in deliveries if delivery.sequence > self.skip_through]
         return deliveries
+
+    def release(self, needed_from: tuple[int, int], bytes_kept: int) -> None:
+        """Nobody is known to lack what is before the position `needed_from`: keep `bytes_kept` of it, for surprises."""
+        while self._history_bytes > bytes_kept and next(iter(self._history)) < needed_from:
+            self._drop_oldest()
 
     def _drop_oldest(self) -> None:
         _, boundary = self._history.popitem(last=False)

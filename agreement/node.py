@@ -239,6 +239,11 @@ class Node:
         return self._context.configuration
 
     @property
+    def history_bytes(self) -> int:
+        """What the decided batches kept in memory for others cost."""
+        return self._context.log.history_bytes
+
+    @property
     def delivered_sequence(self) -> int:
         """The last sequence number delivered here (or covered by an installed snapshot)."""
         return self._context.log.delivered

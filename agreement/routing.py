@@ -106,6 +106,8 @@ class Router:
             self._leading.after_pause()
         self._electing.on_timer()
         self._leading.on_timer()
+        if self.context.role is Role.LEADER:
+            self.serving.release((self.context.number, self._leading.releasing.released_through() + 1))
         if self.context.role is Role.LEADER and self._leading.has_hung_storage():
             self._electing.stand_down()
             self._electing.await_leader()
@@ -266,6 +268,7 @@ class Router:
             return
         self._electing.follow(heartbeat.ballot)
         self._note_decided(heartbeat.ballot, heartbeat.decided)
+        self.serving.release(context.log.state.position)  # who lags asks the leader
         if heartbeat.decided > context.log.decided:
             self._learning.note_ahead((context.number, heartbeat.decided + 1), sender)
 

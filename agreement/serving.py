@@ -16,6 +16,8 @@ class Serving:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._giving = Giving(context)
+        self._helped_ms: int | None = None
+        """When somebody was last given less than everything that it lacks."""
 
     def answer_superseded(self, sender: MemberId) -> None:
         """`sender` spoke about a configuration that has ended."""
@@ -31,16 +33,20 @@ class Serving:
         context = self._context
         batches = context.log.read_from((number, first_slot), context.settings.part_bytes_max)
         if batches is None:
+            self._helped_ms = context.now_ms
             self._giving.want(member)
             return
         self._giving.forget(member)
         is_last = (number, first_slot + len(batches)) >= context.log.state.position
+        if not is_last:
+            self._helped_ms = context.now_ms
         incarnation = context.identity.incarnation
         part = LogPart(number, incarnation, first_slot, tuple(batches), is_last, context.leader)
         context.outbox.send(member, part)
 
     def on_pull(self, sender: MemberId, message: SnapshotPull) -> None:
         """Give one more piece of a snapshot."""
+        self._helped_ms = self._context.now_ms
         self._giving.on_pull(sender, message)
 
     def provide(self, member: MemberId, sequence: int, application: bytes) -> None:
@@ -50,6 +56,15 @@ class Serving:
     def on_timer(self) -> None:
         """Drop snapshots that nobody pulls."""
         self._giving.on_timer()
+
+    def release(self, needed_from: tuple[int, int]) -> None:
+        """The servers of the configuration are not known to lack what is before the position `needed_from`.
+
+        While somebody else, a learner say, is on its way, everything is kept for it, within the bound of the log.
+        """
+        context = self._context
+        if self._helped_ms is None or context.now_ms - self._helped_ms >= context.settings.crash_timeout_ms:
+            context.log.release(needed_from, context.settings.history_bytes_kept)
 
     def compact(self, sequence: int) -> None:
         """The application's durable state covers everything up to `sequence`: forget the records below."""

@@ -41,7 +41,9 @@ class AgreementSettings:
     part_bytes_max: int = 512 * 1024
     """Bytes of one piece of a log, of a promise or of a snapshot."""
     history_bytes_max: int = 64 * 1024 * 1024
-    """Decided batches kept in memory for servers that lag; further back they get a snapshot."""
+    """Decided batches kept in memory while a server lacks them; further back it gets a snapshot."""
+    history_bytes_kept: int = 16 * 1024 * 1024
+    """Of them what is kept although nobody is known to lack it: whoever is elected next may find a server that does."""
     snapshot_bytes_max: int = 1024 * 1024 * 1024
     """A larger snapshot is refused."""
     votes_ahead_max: int = 4_096

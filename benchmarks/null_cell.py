@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from replica_manager.control.process_records import ProcessRecords
 
 TEMPLATE = """# Made by `spare bench null`.
 [cell]
-name = "bench-null"
+name = "bench-null-{mark}"
 f = {f}
 network = "loopback"
 state_dir = "cell"
@@ -118,6 +119,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _mark(directory: Path) -> str:
+    """Return eight digits that tell directories apart: two runs on one machine must not end each other's processes."""
+    return f"{zlib.crc32(bytes(directory.resolve())):08x}"
+
+
 @contextmanager
 def null_cell(
     directory: Path, report: Callable[[str], None], f: int = 1, durability: str = "sync"
@@ -125,7 +131,7 @@ def null_cell(
     """Run a new cell in `directory`; end it and remove its state afterwards."""
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "cell.toml"
-    text = TEMPLATE.format(f=f, durability=durability, python=sys.executable)
+    text = TEMPLATE.format(mark=_mark(directory), f=f, durability=durability, python=sys.executable)
     for server in range(f + 1):
         text += f'\n[[server]]\nid = {server}\npublic_address = "127.0.0.1:{free_port()}"\n'
         text += f'private_address = "127.0.0.1:{free_port()}"\nadmin_address = "127.0.0.1:{free_port()}"\n'

@@ -5,8 +5,7 @@ from pathlib import Path
 from agreement.identifiers import MemberId
 from replica_manager.config import Config
 from replica_manager.config_addresses import Address, parse_address
-from replica_manager.network.certificates import identity_uri
-from replica_manager.network.keys import member_files
+from replica_manager.network.key_files import identity_uri, member_files
 from replica_manager.ordering.peer_tls import PeerCredentials
 
 

@@ -7,14 +7,13 @@ Source: SPARE §4.2.4; design "The replicated cell state".
 """
 
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 
 import msgspec
 
 from agreement.messages import Change, Entry, ServerJoined, ServerLeft, WitnessReplaced
-from replica_manager.cell.client_table import ClientTable, Row
+from replica_manager.cell.client_table import ClientTable
 from replica_manager.cell.domain_table import DomainTable
 from replica_manager.cell.effects import (
     CellRestarted,
@@ -543,7 +542,7 @@ class CellState:
         have touched are hashed, which are the newest ones; the chain stands for what was before.  Hashing tens of
         thousands of rows each time would cost more than it finds; `full_digest` covers every row as it is now.
         """
-        touched = list(self.clients.newest_rows(DIGEST_INTERVAL))
+        touched = self.clients.newest_rows(DIGEST_INTERVAL)
         rows = [self._control_rows(), len(self.clients), touched]
         return sha256(self.chain + msgspec.msgpack.encode(rows)).digest()
 
@@ -553,7 +552,7 @@ class CellState:
 
     def encode(self) -> bytes:
         """Return the whole state as bytes, equal on all servers at the same position."""
-        return msgspec.msgpack.encode([self._control_rows(), self.chain, list(self.clients.rows())])
+        return msgspec.msgpack.encode([self._control_rows(), self.chain, self.clients.encode()])
 
     @classmethod
     def decode(cls, data: bytes) -> "CellState":
@@ -571,7 +570,7 @@ class CellState:
         state.stable_all, state.durable_all, state.last_timestamp_us = progress[:3]
         state.clock_offset_us, state.roles_changed_at, state.restart_token = progress[3:]
         state.chain = chain
-        state.clients.load(_rows(clients))
+        state.clients.load(clients)
         state._recompute_thresholds()
         return state
 
@@ -579,12 +578,3 @@ class CellState:
 def encode_joiners(active: DomainId, passive: DomainId) -> bytes:
     """Return the payload of `ServerJoined`: the domains with which the server comes."""
     return msgspec.msgpack.encode((active, passive))
-
-
-def _rows(rows: Iterable[list[object]]) -> "Iterable[Row]":
-    for client, number, sequence, digest in rows:
-        assert isinstance(client, bytes)
-        assert isinstance(number, int)
-        assert isinstance(sequence, int)
-        assert isinstance(digest, bytes)
-        yield client, number, sequence, digest

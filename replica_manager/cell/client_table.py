@@ -6,28 +6,24 @@ Source: design "Client table"; `L7` of its list of traps: a table without the pa
 another one's reply, one without eviction rules executes a request twice.
 """
 
+import struct
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from hashlib import sha256
 from itertools import islice
 from typing import NamedTuple
 
-from replica_manager.identifiers import ClientId
+from replica_manager.identifiers import CLIENT_ID_BYTES, ClientId
 
 PAYLOAD_DIGEST_BYTES = 16
 
-Row = tuple[bytes, int, int, bytes]
-"""`(client, number, sequence, payload digest)` of a client's last request."""
+_LAST_REQUEST = struct.Struct(f">QQ{PAYLOAD_DIGEST_BYTES}s")
+"""A client's last request: its number, 0 for none yet; its position, or that of the `OpenClient` entry; its digest.
 
-
-class LastRequest(NamedTuple):
-    """The last request of a client."""
-
-    number: int
-    """0: none yet."""
-    sequence: int
-    """Position of the last request, or of the `OpenClient` entry."""
-    payload_digest: bytes
+Packed: a table of 50,000 is never small, and objects would be twice as large, and as many for the garbage collector.
+"""
+_NO_DIGEST = bytes(PAYLOAD_DIGEST_BYTES)
+ROW_BYTES = CLIENT_ID_BYTES + _LAST_REQUEST.size
 
 
 class Verdict(NamedTuple):
@@ -55,7 +51,7 @@ class ClientTable:
     def __init__(self, entries_max: int) -> None:
         """Make an empty table; the bound must be equal on all servers."""
         self.entries_max = entries_max
-        self._clients: OrderedDict[ClientId, LastRequest] = OrderedDict()
+        self._clients: OrderedDict[ClientId, bytes] = OrderedDict()
 
     def __len__(self) -> int:
         """Return the number of known clients."""
@@ -63,7 +59,7 @@ class ClientTable:
 
     def open(self, client: ClientId, sequence: int) -> None:
         """Remember a new client; evicts the least recently used one above the bound."""
-        self._clients[client] = LastRequest(0, sequence, b"")
+        self._clients[client] = _LAST_REQUEST.pack(0, sequence, _NO_DIGEST)
         if len(self._clients) > self.entries_max:
             self._clients.popitem(last=False)
 
@@ -72,28 +68,35 @@ class ClientTable:
         last = self._clients.get(client)
         if last is None:
             return _UNKNOWN
+        last_number, last_sequence, last_digest = _LAST_REQUEST.unpack(last)
         digest = sha256(payload).digest()[:PAYLOAD_DIGEST_BYTES]
-        if number > last.number:
-            self._clients[client] = LastRequest(number, sequence, digest)
+        if number > last_number:
+            self._clients[client] = _LAST_REQUEST.pack(number, sequence, digest)
             self._clients.move_to_end(client)
             return _NEW
-        if number == last.number and digest == last.payload_digest:
+        if number == last_number and digest == last_digest:
             self._clients.move_to_end(client)
-            return Verdict(repeats_sequence=last.sequence)
+            return Verdict(repeats_sequence=last_sequence)
         return _SUPERSEDED
 
-    def newest_rows(self, count: int) -> Iterator[Row]:
-        """Yield the `count` most recently used rows, the newest first."""
-        for client, last in islice(reversed(self._clients.items()), count):
-            yield client, last.number, last.sequence, last.payload_digest
+    def newest_rows(self, count: int) -> list[bytes]:
+        """Return the `count` most recently used rows, the newest first."""
+        return [client + last for client, last in islice(reversed(self._clients.items()), count)]
 
-    def rows(self) -> Iterator[Row]:
-        """Yield all rows, least recently used first."""
+    def rows(self) -> Iterator[bytes]:
+        """Yield all rows, least recently used first: the client's id, then its last request."""
         for client, last in self._clients.items():
-            yield client, last.number, last.sequence, last.payload_digest
+            yield client + last
 
-    def load(self, rows: Iterable[Row]) -> None:
-        """Replace the content by rows as `rows` gave them."""
-        self._clients = OrderedDict(
-            (ClientId(client), LastRequest(number, sequence, digest)) for client, number, sequence, digest in rows
-        )
+    def encode(self) -> bytes:
+        """Return all rows in one piece, without an object per row beside it."""
+        data = bytearray()
+        for client, last in self._clients.items():
+            data += client
+            data += last
+        return bytes(data)
+
+    def load(self, data: bytes) -> None:
+        """Replace the content by what `encode` gave."""
+        rows = (data[start : start + ROW_BYTES] for start in range(0, len(data), ROW_BYTES))
+        self._clients = OrderedDict((ClientId(row[:CLIENT_ID_BYTES]), row[CLIENT_ID_BYTES:]) for row in rows)

@@ -7,10 +7,12 @@ and every local cursor; nothing else.
 from collections import deque
 from collections.abc import Iterator
 
+import msgspec
+
 from replica_manager.identifiers import ClientId, DomainId
 
 KEPT_FOR_EXPLANATION = 10_000
-"""Numbers below `stable_all` whose votes an operator can still ask for; about 600 bytes each."""
+"""Numbers below `stable_all` whose votes an operator can still ask for; about 150 bytes each."""
 
 
 class RequestRecord:
@@ -69,6 +71,48 @@ class RequestRecord:
         """Whether an operator skipped it: a fixed outcome, no update."""
 
 
+class _Explained(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What is kept of a dropped number; packed, since nearly all of them are dropped again without being looked at."""
+
+    sequence: int
+    client: ClientId
+    number: int
+    timestamp_us: int
+    payload_bytes: int
+    stable_digest: bytes | None
+    is_contested: bool
+    is_skipped: bool
+    agreeing: tuple[DomainId, ...]
+    """Domains that voted for the stable digest."""
+    others: dict[DomainId, bytes]
+
+    @classmethod
+    def of(cls, record: RequestRecord) -> "_Explained":
+        """What an operator may ask about a record."""
+        stable, votes = record.stable_digest, record.votes
+        agreeing = tuple(domain for domain, digest in votes.items() if digest == stable)
+        others = {} if len(agreeing) == len(votes) else {d: vote for d, vote in votes.items() if vote != stable}
+        return cls(
+            record.sequence, record.client, record.number, record.timestamp_us, record.payload_bytes,
+            stable, record.is_contested, record.is_skipped, agreeing, others,
+        )  # fmt: skip
+
+    def record(self) -> RequestRecord:
+        """The record again, without what only executing needed."""
+        record = RequestRecord(self.sequence, self.client, self.number, self.timestamp_us, b"", b"")
+        record.payload_bytes = self.payload_bytes
+        record.stable_digest, record.is_contested = self.stable_digest, self.is_contested
+        record.is_skipped = self.is_skipped
+        if self.stable_digest is not None:
+            record.votes = dict.fromkeys(self.agreeing, self.stable_digest)
+        record.votes |= self.others
+        return record
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Explained)
+
+
 class RequestLog:
     """Records by sequence number, dense from `first` to `last`; numbers of commands have no record."""
 
@@ -77,7 +121,8 @@ class RequestLog:
         self._records: deque[RequestRecord | None] = deque()
         self.first = 1
         self._light_through = 0
-        self._explained: deque[RequestRecord] = deque(maxlen=KEPT_FOR_EXPLANATION)
+        self._explained: deque[bytes] = deque(maxlen=KEPT_FOR_EXPLANATION)
+        self._packing = bytearray()
 
     @property
     def last(self) -> int:
@@ -109,7 +154,9 @@ class RequestLog:
             if record is not None:
                 record.payload = b""
                 record.values.clear()
-                self._explained.append(record)
+                # By way of a buffer: the encoder's result would occupy 512 bytes whatever it holds.
+                _encoder.encode_into(_Explained.of(record), self._packing)
+                self._explained.append(bytes(self._packing))
 
     def forget_values_through(self, sequence: int) -> None:
         """Forget requests and values up to `sequence`, which every live server has stable and no local domain executes.
@@ -138,6 +185,7 @@ class RequestLog:
         low, high = 0, len(self._explained) - 1
         while low < high:
             middle = (low + high) // 2
-            low, high = (middle + 1, high) if self._explained[middle].sequence < sequence else (low, middle)
-        found = self._explained[low]
-        return found if found.sequence == sequence else None
+            is_below = _decoder.decode(self._explained[middle]).sequence < sequence
+            low, high = (middle + 1, high) if is_below else (low, middle)
+        found = _decoder.decode(self._explained[low])
+        return found.record() if found.sequence == sequence else None

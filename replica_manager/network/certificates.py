@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agreement.identifiers import MemberId
+from replica_manager.network.key_files import identity_uri, member_name
 
 AUTHORITY_DAYS = 3650
 CLOCK_SKEW = datetime.timedelta(minutes=5)
@@ -25,16 +26,6 @@ _KEY_USAGES = (
     *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
     *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
 )
-
-
-def member_name(member: MemberId) -> str:
-    """Return `server-<number>` or `witness-<number>`: file names, certificate subjects, identities."""
-    return f"{'server' if member.is_server else 'witness'}-{member.number}"
-
-
-def identity_uri(cell: str, member: MemberId) -> str:
-    """Return the identity of `member`, as it stands in its certificate."""
-    return f"spare://{cell}/{member_name(member)}"
 
 
 def authority_certificate(cell: str, key: ec.EllipticCurvePrivateKey, now: datetime.datetime) -> x509.Certificate:

@@ -22,14 +22,13 @@ from replica_manager.network.certificates import (
     addresses_of,
     authority_certificate,
     identity_of,
-    identity_uri,
     is_due,
     member_certificate,
-    member_name,
     names_of,
     subject_names,
 )
 from replica_manager.network.errors import KeysError
+from replica_manager.network.key_files import MemberFiles, identity_uri, member_files
 
 AUTHORITY = "authority"
 MEMBER_DAYS = 90
@@ -51,21 +50,6 @@ class CertificateStatus:
     def remaining(self, now: datetime.datetime) -> datetime.timedelta:
         """Return the time left, negative after the expiry."""
         return self.expires - now
-
-
-@dataclass(frozen=True, slots=True)
-class MemberFiles:
-    """What one member needs to prove who it is and to check the others."""
-
-    authority: Path
-    certificate: Path
-    key: Path
-
-
-def member_files(directory: Path, member: MemberId) -> MemberFiles:
-    """Return the paths of `member` in a key directory; says nothing about whether they exist."""
-    name = member_name(member)
-    return MemberFiles(directory / "authority.crt", directory / f"{name}.crt", directory / f"{name}.key")
 
 
 def init(directory: Path, cell: str, now: datetime.datetime | None = None) -> bool:

@@ -39,6 +39,8 @@ CHECKPOINT_PAGES = 1024
 """Pages in the write-ahead log before SQLite copies them into the database file, inside a commit.  Measured: four times
 as many make that commit longer and the others no cheaper."""
 PAGE_BYTES = 4096
+CACHE_KIB = 4096
+"""Of SQLite's own page cache.  The log is written at its end and deleted at its beginning: more is never read again."""
 STATEMENT_CACHE_SIZE = PUTS_PER_STATEMENT_MAX + 32
 _FILLER_KEY = b"\xff" * 16
 """Never in the table after `_preallocate`, unless a crash hits it; removed at the next start."""
@@ -261,7 +263,7 @@ def _connect(path: Path, durability: Durability) -> sa.Connection:
         "journal_mode = WAL",
         f"synchronous = {_SYNCHRONOUS[durability]}",
         f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
-        "cache_size = -16384",
+        f"cache_size = -{CACHE_KIB}",
     ):
         connection.exec_driver_sql(f"PRAGMA {pragma}")
     finding = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()

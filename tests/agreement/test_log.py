@@ -1,6 +1,7 @@
 """The fold of decided batches, and what the log keeps of them."""
 
 import itertools
+import tracemalloc
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -129,7 +130,7 @@ def test_history_is_kept_for_others_after_compaction_up_to_its_limit() -> None:
 
 def test_beyond_the_limit_of_history_the_oldest_is_dropped() -> None:
     """Memory stays bounded whatever the application compacts; a lagging server then gets a snapshot."""
-    log = Log(START, 1_000)
+    log = Log(START, 3_000)
     for number in range(1, 101):
         append(log, batch(number))
     assert log.read_from((1, 0), 10_000) is None
@@ -137,6 +138,42 @@ def test_beyond_the_limit_of_history_the_oldest_is_dropped() -> None:
     assert 90 < log.sequence_min < 100
     assert log.compact(50)
     assert log.base.sequence == 50
+
+
+def test_what_somebody_lacks_is_kept_when_the_rest_is_released() -> None:
+    """A server that lags finds the log, although the others have long had it."""
+    log = Log(START, 1_000_000)
+    for number in range(1, 101):
+        append(log, batch(number))
+    log.release((1, 90), 0)
+    assert log.read_from((1, 89), 10_000) is None
+    assert len(log.read_from((1, 90), 10_000) or []) == 10
+    assert log.sequence_min == 90
+
+
+def test_a_share_of_the_log_is_kept_although_nobody_is_known_to_lack_it() -> None:
+    """Whoever leads next may find a server that does."""
+    log = Log(START, 1_000_000)
+    for number in range(1, 101):
+        append(log, batch(number))
+    log.release(log.state.position, 5_000)
+    assert 90 < log.sequence_min < 100
+    log.release(log.state.position, 0)
+    assert log.sequence_min == 100
+    append(log, batch(101))
+    assert log.read_from((1, 100), 10_000) == [encode_batch(batch(101))]
+
+
+def test_an_encoded_batch_occupies_no_more_than_its_bytes() -> None:
+    """It stays in memory for long; an encoder's buffer is larger than what it holds."""
+    value = Batch(tuple(Entry(0, 1, number, b"x" * 500) for number in range(1, 40)))
+    tracemalloc.start()
+    try:
+        raws = [encode_batch(value) for _ in range(10)]
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held_bytes < 1.05 * sum(map(len, raws))
 
 
 def test_reading_ends_with_the_configuration() -> None:

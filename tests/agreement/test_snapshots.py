@@ -81,6 +81,42 @@ def test_a_server_that_was_away_for_a_moment_gets_the_log() -> None:
     assert len(cell.messages(LogPart)) > 1
 
 
+def test_the_log_is_kept_while_a_server_lacks_it_and_no_longer() -> None:
+    """Memory is for those who lag: with nobody lagging there is little of it."""
+    settings = dataclasses.replace(SETTINGS, history_bytes_max=1_000_000, history_bytes_kept=1_500)
+    cell = cell_with_lagging_server(settings)
+    assert cell.leader.history_bytes > 20_000
+    assert sum(node.history_bytes > 1_500 for node in cell.nodes) == 1, "who lags asks the leader"
+    cell.advance(1_000)
+    assert wanted(cell) == []
+    assert cell.payloads(S1) == cell.payloads(S0)
+    cell.propose(S0, b"tells everybody that the one before is decided")
+    cell.advance(settings.crash_timeout_ms + 200)
+    assert all(0 < node.history_bytes <= 1_500 for node in cell.nodes)
+
+
+def test_a_learner_on_its_way_holds_the_log_up() -> None:
+    """Snapshot and log must meet, else it would be given one snapshot after the other."""
+    settings = dataclasses.replace(SETTINGS, history_bytes_max=1_000_000, history_bytes_kept=1_500)
+    cell = LocalCell(tolerated_faults=2, settings=settings)
+    cell.elect()
+    for count in range(10):
+        cell.propose(S0, b"%d" % count)
+        cell.advance(50)
+    cell.crash(S1)
+    cell.restart_without_memory(S1, 2)
+    provide(cell)
+    cell.cut.add(S1)
+    for count in range(20):
+        cell.propose(S0, b"meanwhile %d" % count)
+        cell.advance(100)
+    cell.cut.clear()
+    cell.advance(3_000)
+    assert len({event.sequence_min for _, event in wanted(cell)}) == 1, "no later one was asked for"
+    assert cell.node(S1).delivered_sequence == cell.node(S0).delivered_sequence
+    assert cell.payloads(S1)[-1] == b"meanwhile 19"
+
+
 def test_a_snapshot_may_end_within_a_batch() -> None:
     """The rest of that batch is delivered, and only the rest."""
     cell = LocalCell(tolerated_faults=1, settings=dataclasses.replace(SETTINGS, batch_entries_max=10))

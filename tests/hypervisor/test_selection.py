@@ -9,7 +9,8 @@ from replica_manager.cell_paths import CellPaths
 from replica_manager.config import Config
 from replica_manager.hypervisor.hypervisor import DomainRefused
 from replica_manager.hypervisor.libvirt_hypervisor import LibvirtHypervisor
-from replica_manager.hypervisor.selection import libvirt_options, open_hypervisor
+from replica_manager.hypervisor.libvirt_selection import libvirt_options
+from replica_manager.hypervisor.selection import open_hypervisor
 from replica_manager.hypervisor.subprocess_driver import SubprocessHypervisor
 
 

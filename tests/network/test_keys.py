@@ -11,6 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from agreement.identifiers import MemberId
 from replica_manager.network import keys
 from replica_manager.network.errors import KeysError
+from replica_manager.network.key_files import member_files
 
 NOW = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 SERVER, WITNESS = MemberId.server(0), MemberId.witness(1)
@@ -146,7 +147,7 @@ def test_a_stray_certificate_is_named(directory: Path) -> None:
 def test_openssl_accepts_the_pair_in_strict_mode(directory: Path) -> None:
     keys.init(directory, "shop")
     keys.issue(directory, "shop", SERVER, always=True)
-    files = keys.member_files(directory, SERVER)
+    files = member_files(directory, SERVER)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     context.load_verify_locations(files.authority)

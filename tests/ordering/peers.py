@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agreement.identifiers import MemberId
 from replica_manager.network import keys
-from replica_manager.network.certificates import identity_uri
+from replica_manager.network.key_files import identity_uri, member_files
 from replica_manager.ordering.peer_port import PeerEvent, PeerHandler
 from replica_manager.ordering.peer_tls import PeerCredentials, PeerTls
 from replica_manager.ordering.peer_transport import TlsPeerTransport
@@ -55,7 +55,7 @@ def make_expired(directory: Path, member: MemberId, cell: str = "shop") -> None:
 
 def tls_of(directory: Path, member: MemberId, cell: str = "shop") -> PeerTls:
     """The TLS contexts of one member."""
-    files = keys.member_files(directory, member)
+    files = member_files(directory, member)
     return PeerTls(PeerCredentials(files.authority, files.certificate, files.key, partial(identity_uri, cell)))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from agreement.identifiers import MemberId
 from replica_manager.network import keys
-from replica_manager.network.certificates import identity_uri
+from replica_manager.network.key_files import identity_uri
 from replica_manager.ordering import peer_transport
 from replica_manager.ordering.errors import RefusalReason, TransportError
 from replica_manager.ordering.peer_link import join_frames

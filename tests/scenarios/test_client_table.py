@@ -7,7 +7,7 @@ import pytest
 
 from agreement.messages import ServerLeft
 from replica_manager.cell.client_table import ClientTable, Verdict
-from replica_manager.identifiers import ClientId, DomainId
+from replica_manager.identifiers import CLIENT_ID_BYTES, ClientId, DomainId
 from replica_manager.intake.port import Outcome, Submission
 from replica_manager.manager_core import ManagerCore
 from tests.replica_manager.lockstep_cell import LockstepCell, RecordingSink, core_settings
@@ -56,7 +56,7 @@ def test_b_planted_a_table_that_takes_strangers_in_executes_twice() -> None:
 
     class Hospitable(ClientTable):
         def judge(self, client: ClientId, number: int, payload: bytes, sequence: int) -> Verdict:
-            if client not in {row[0] for row in self.rows()}:
+            if client not in {row[:CLIENT_ID_BYTES] for row in self.rows()}:
                 self.open(client, sequence)
             return super().judge(client, number, payload, sequence)
 

@@ -61,7 +61,7 @@ def issue(settings: Settings, always: bool) -> int:
 @click.pass_obj
 def renew(settings: Settings, always: bool) -> int:
     """Issue certificates again that are due, with the addresses they have."""
-    from replica_manager.network.certificates import member_name
+    from replica_manager.network.key_files import member_name
     from replica_manager.network.keys import renew as renew_keys
 
     config = settings.load()

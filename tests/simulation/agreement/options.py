@@ -64,6 +64,7 @@ class Options:
             part_bytes_max=200,
             own_entries_max=200,
             history_bytes_max=self.history_bytes_max,
+            history_bytes_kept=self.history_bytes_max // 4,
             join_lag_entries_max=20,
             votes_ahead_max=50,
         )
