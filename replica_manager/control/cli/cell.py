@@ -50,7 +50,7 @@ def up(settings: Settings, fresh: bool, yes: bool, dry_run: bool) -> int:
     _require_one_machine(config)
     from replica_manager.control.cell_down import discard, plan_fresh
     from replica_manager.control.cell_network import network_of
-    from replica_manager.control.cell_up import bring_up, is_running
+    from replica_manager.control.cell_up import bring_up, clear_leftovers, is_running
 
     network = network_of(config)
     if is_running(config):
@@ -65,6 +65,8 @@ def up(settings: Settings, fresh: bool, yes: bool, dry_run: bool) -> int:
         return ExitCode.OK
     if old_state:
         confirm_plan([f"delete {path} with everything in it" for path in old_state], yes=yes, dry_run=False)
+        # Before anything is deleted: what a killed cell has left runs, and is mounted, in there.
+        clear_leftovers(config, network, progress())
         discard(old_state)
     tell = progress()
     bring_up(config, network, tell)
