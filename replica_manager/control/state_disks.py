@@ -127,9 +127,10 @@ def _backing_file(device: str) -> str:
         return ""
     try:
         # Not `/sys/block/loopN`: the minor number is not N where loop devices have partitions.
-        return Path(f"/sys/dev/block/{major}:{minor}/loop/backing_file").read_text().removesuffix("\n")
+        name = Path(f"/sys/dev/block/{major}:{minor}/loop/backing_file").read_text().removesuffix("\n")
     except OSError:
         return ""  # freed meanwhile
+    return name.removesuffix(" (deleted)")
 
 
 def _run(*command: str) -> None:

@@ -148,7 +148,9 @@ def _require_one_machine(config: "Config") -> None:
 def _up_lines(config: "Config") -> list[str]:
     members = [f"server {server.id}" for server in config.server] + [f"witness {one.id}" for one in config.witness]
     networks = ["make the cell's network namespaces"] if config.cell.network == "namespaces" else []
-    return ["issue keys that are missing or due", *networks, *(f"start {member}" for member in members)]
+    size_mib = config.cell.state_disk_mib
+    disks = [f"mount a disk of {size_mib} MiB for server {server.id}" for server in config.server if size_mib]
+    return ["issue keys that are missing or due", *disks, *networks, *(f"start {member}" for member in members)]
 
 
 def _client_addresses(config: "Config") -> list[str]:
