@@ -251,7 +251,7 @@ def test_a_directory_without_a_disk_is_refused(tmp_path: Path, fault: object) ->
 
 
 def test_a_cell_goes_up_on_its_disks_and_down_without_a_trace(cell: Cell) -> None:
-    """Log and domains are on them; the state stays, in the files."""
+    """Log and domains are on them; the state stays, in the files, and the cell goes on from it."""
     said = cell.spare("cell", "up")
     assert f"server 0: mounting its disk of {SIZE_MIB} MiB" in said
     assert find_state_disks(cell.paths) == cell.directories[::-1]
@@ -263,6 +263,10 @@ def test_a_cell_goes_up_on_its_disks_and_down_without_a_trace(cell: Cell) -> Non
     assert cell.leaves_nothing()
     assert cell.paths.state_disk(0).exists()
     assert find_state_disks(cell.paths) == []
+    log = os.stat(cell.paths.state_disk(0)).st_ino
+    cell.spare("cell", "up")
+    assert find_state_disks(cell.paths) == cell.directories[::-1]
+    assert os.stat(cell.paths.state_disk(0)).st_ino == log, "the cell goes on from its state"
 
 
 def test_a_cell_one_of_whose_disks_is_cut_off_goes_down_without_a_trace(cell: Cell) -> None:
