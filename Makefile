@@ -21,7 +21,7 @@ check: setup  ## Lint, types, import contracts and fast tests (under two minutes
 	$(PYTHON_BIN)/ruff format --check .
 	$(PYTHON_BIN)/mypy
 	$(PYTHON_BIN)/lint-imports
-	$(PYTHON_BIN)/python -m pytest -q -n 2 -m "not vm and not netns and not db and not browser and not slow"
+	$(PYTHON_BIN)/python -m pytest -q -n 2 -m "not vm and not netns and not disk and not db and not browser and not slow"
 
 format: setup  ## Format and sort imports
 	$(PYTHON_BIN)/ruff check --fix .

@@ -29,6 +29,7 @@ Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Share = Annotated[float, Meta(ge=0.01, le=1.0)]
 """Bounded below: a domain with less does not get ready."""
 ClockStart = Annotated[int, Meta(ge=0, lt=1 << 62)]
+DiskMib = Annotated[int, Meta(ge=0, le=1 << 20)]
 MemoryMib = Annotated[int, Meta(ge=0, le=1 << 20)]
 
 
@@ -56,6 +57,9 @@ class CellSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Active domains beyond the threshold, for services whose replicas are slow at times."""
     repair: Literal["immediate", "next-recovery"] = "immediate"
     """When a server that has lost its clean passive domain gets a fresh one."""
+    state_disk_mib: DiskMib = 0
+    """Size of a file system that each server's directory below `state_dir` is; for tests of full and failing disks,
+    with `fault_injection`.  0: none, it is a directory among others."""
 
 
 class ServiceSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -176,6 +180,6 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     server: list[ServerSection] = []
     witness: list[WitnessSection] = []
     fault_injection: bool = False
-    """Allows images with planted faults; one-machine cells only."""
+    """Allows images with planted faults, and disks that tests let fail; one-machine cells only."""
     path: Path = Path()
     """Where it was read from; set by `config_check.load`, never written in the file."""

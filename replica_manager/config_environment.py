@@ -70,6 +70,8 @@ def _check_privileges(config: Config, report: Report) -> None:
             "network namespaces need root",
             'run as root, or say network = "loopback" in [cell]',
         )
+    if config.cell.state_disk_mib and os.geteuid() != 0:
+        report.error(("cell", "state_disk_mib"), "mounting disks needs root", "run as root, or leave it out")
 
 
 def _is_here(config: Config, host: str) -> bool:

@@ -13,6 +13,9 @@ FRAME_HEADER_BYTES = 4096
 ELECTION_HEARTBEATS = 3
 """Heartbeats that should fit into an election timeout, so that one lost heartbeat changes no leader."""
 
+STATE_DISK_MIB_MIN = 16
+"""A smaller file system has hardly room for its own journal."""
+
 DRIVER: KeyPath = ("hypervisor", "driver")
 FENCING: KeyPath = ("cell", "fencing")
 
@@ -114,6 +117,20 @@ def _check_fault_injection(config: Config, report: Report) -> None:
         report.error(("fault_injection",), "planted faults are for one-machine cells only", uses=(("cell", "kind"),))
 
 
+def _check_state_disk(config: Config, report: Report) -> None:
+    path: KeyPath = ("cell", "state_disk_mib")
+    size_mib = config.cell.state_disk_mib
+    if size_mib and not config.fault_injection:
+        report.error(
+            path,
+            "a disk of their own is for tests in which it fails",
+            "put `fault_injection = true` at the top of the file if that is meant",
+            uses=(("fault_injection",),),
+        )
+    if 0 < size_mib < STATE_DISK_MIB_MIN:
+        report.error(path, f"{size_mib} MiB are too small for a file system", f"at least {STATE_DISK_MIB_MIN}, or 0")
+
+
 def _check_sizes(config: Config, report: Report) -> None:
     limits, updates = config.limits, config.updates
     frame: KeyPath = ("limits", "frame_bytes_max")
@@ -176,6 +193,7 @@ _RULES: Sequence[Callable[[Config, Report], None]] = (
     _check_network,
     _check_fencing,
     _check_fault_injection,
+    _check_state_disk,
     _check_sizes,
     _check_times,
 )

@@ -7,17 +7,21 @@ import argparse
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from exec_wrapper.main import run
+from exec_wrapper.service_adapter import ServiceAdapter
 from rubis_adapter.adapter import RubisAdapter
 from rubis_adapter.databases import open_engine
 from rubis_adapter.errors import RubisError
 from rubis_adapter.tiers.service_processes import DatabaseKind, ServiceConfiguration, ServiceProcesses
 
 FAILURE_EXIT_CODE: Final = 1
+
+Serve = Callable[[ServiceAdapter, str, str], int]
+"""Serves an adapter over a link, as `exec_wrapper.main.run` does."""
 
 
 class ReplicaOfRubis:
@@ -66,7 +70,7 @@ class ReplicaOfRubis:
         self.processes.kill()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, serve: Serve = run) -> int:
     """Runs until the service fails or the domain is destroyed; returns the exit code."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(name)s: %(message)s")
     options = _parser().parse_args(arguments)
@@ -77,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _end)
     try:
         replica.start()
-        return run(replica.adapter, options.link, options.image)
+        return serve(replica.adapter, options.link, options.image)
     except RubisError as error:
         logging.getLogger("rubis_adapter").error("%s", error)
         return FAILURE_EXIT_CODE

@@ -12,6 +12,7 @@ from replica_manager.control.errors import ProcessError
 from replica_manager.control.leftovers import SERVED_MARK, STATE_MARK, end_leftovers, find_machines, find_mounts
 from replica_manager.control.process_records import ProcessRecord, ProcessRecords
 from replica_manager.control.processes import end_all, wait_until_ended
+from replica_manager.control.state_disks import find_state_disks
 
 PATIENCE_S = 30.0
 """Time for a server to end its domains and its log by itself."""
@@ -52,7 +53,8 @@ def plan_down(config: Config, *, purge: bool) -> DownPlan:
     paths = CellPaths.of(config)
     members = [record for record in ProcessRecords(paths.processes).read() if record.is_alive]
     removed = _purged(config, paths) if purge else ()
-    return DownPlan(members, len(find_machines(paths)), find_mounts(paths.runtime_dir), removed)
+    mounts = [*find_mounts(paths.runtime_dir), *find_state_disks(paths)]
+    return DownPlan(members, len(find_machines(paths)), mounts, removed)
 
 
 def take_down(

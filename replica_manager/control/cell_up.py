@@ -1,4 +1,4 @@
-"""Starts a one-machine cell: keys, networks, one detached process per member; waits until it serves."""
+"""Starts a one-machine cell: keys, disks, networks, one detached process per member; waits until it serves."""
 
 import signal
 from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ from replica_manager.control.errors import ProcessError
 from replica_manager.control.leftovers import SERVED_MARK, STATE_MARK, has_leftovers
 from replica_manager.control.member_process import member_command, start_member, tail_of
 from replica_manager.control.process_records import ProcessRecord, ProcessRecords
+from replica_manager.control.state_disks import attach_state_disks
 
 START_MARGIN_S = 60.0
 """Beside the time to boot: keys, agreement, first contact between servers."""
@@ -57,7 +58,7 @@ def bring_up(
         ControlError: it cannot be started; with the end of the log of the member that failed.
     """
     paths = CellPaths.of(config)
-    _clear_leftovers(config, network, paths, report)
+    clear_leftovers(config, network, report)
     try:
         records = _start(config, network, paths, report, command_of)
         limit_s = config.timeouts.boot_ms / 1000 + margin_s
@@ -101,8 +102,13 @@ def _all_run(records: Sequence[ProcessRecord], config: Config) -> bool:
     return not ended
 
 
-def _clear_leftovers(config: Config, network: CellNetwork, paths: CellPaths, report: Reporter) -> None:
-    if has_leftovers(paths, network):
+def clear_leftovers(config: Config, network: CellNetwork, report: Reporter) -> None:
+    """End and remove what a killed cell has left, but its state; nothing happens if there is nothing.
+
+    Raises:
+        ProcessError: something cannot be removed.
+    """
+    if has_leftovers(CellPaths.of(config), network):
         report("removing what a killed cell left behind")
         take_down(config, network, plan_down(config, purge=False), report)
 
@@ -116,6 +122,7 @@ def _start(
         discard(plan_fresh(config))
     _make_directories(config, paths)
     issue_keys(config, paths.keys)
+    attach_state_disks(config, report)
     network.up(report)
     members: list[tuple[MemberKind, int]] = [
         *(("witness", witness.id) for witness in config.witness),

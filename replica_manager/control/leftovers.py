@@ -14,6 +14,7 @@ from replica_manager.cell_paths import CellPaths
 from replica_manager.control.cell_network import CELL_MARK, CellNetwork
 from replica_manager.control.errors import ProcessError
 from replica_manager.control.processes import ProcessIdentity, end_all, find_processes, identify
+from replica_manager.control.state_disks import detach_state_disks, find_state_disks
 
 STATE_MARK = ".spare-cell"
 """File in a directory that `spare cell up` made; only in such a directory is anything ever deleted."""
@@ -41,7 +42,8 @@ def end_leftovers(paths: CellPaths, network: CellNetwork, report: Callable[[str]
     """End processes, mounts and runtime files of a cell whose members have ended; idempotent.
 
     Raises:
-        ProcessError: something below the runtime directory cannot be removed, or another cell has the same name.
+        ProcessError: something below the runtime directory cannot be removed, a disk cannot be unmounted, or another
+            cell has the same name.
     """
     inside = network.processes()
     processes = {identity.pid: identity for identity in (*inside, *find_machines(paths), *find_marked(paths))}
@@ -51,13 +53,15 @@ def end_leftovers(paths: CellPaths, network: CellNetwork, report: Callable[[str]
     for mount in find_mounts(paths.runtime_dir):
         report(f"unmounting {mount}")
         subprocess.run(["umount", "--lazy", str(mount)], check=False, capture_output=True)
+    detach_state_disks(paths, report)
     _remove_runtime(paths)
 
 
 def has_leftovers(paths: CellPaths, network: CellNetwork) -> bool:
     """Say whether a killed cell left anything behind."""
     has_files = paths.runtime_dir.exists() and any(paths.runtime_dir.iterdir())
-    return has_files or network.exists() or bool(find_machines(paths) or find_marked(paths))
+    is_mounted = bool(find_state_disks(paths))
+    return has_files or is_mounted or network.exists() or bool(find_machines(paths) or find_marked(paths))
 
 
 def find_mounts(directory: Path) -> Sequence[Path]:

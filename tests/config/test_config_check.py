@@ -220,6 +220,12 @@ def with_cell(extra: str) -> str:
         ),
         (HOSTS.replace("198.51.100.3:7000", "198.51.100:7000"), (19, "witness[0].private_address"), "no IPv4 address"),
         ("fault_injection = true\n" + HOSTS, (1, "fault_injection"), "one-machine"),
+        (with_cell("state_disk_mib = 64"), (3, "cell.state_disk_mib"), "tests in which it fails"),
+        (
+            "fault_injection = true\n" + with_cell("state_disk_mib = 8"),
+            (4, "cell.state_disk_mib"),
+            "too small for a file system",
+        ),
         (HOSTS.replace('kind = "hosts"', 'kind = "hosts"\nwitnesses = 0'), (4, "cell.fencing"), "another host"),
         (HOSTS.replace('kind = "hosts"', 'kind = "hosts"\nwitnesses = 0'), (17, "witness"), "0 [[witness]] sections"),
     ],

@@ -51,7 +51,7 @@ class BootedGuest:
 
     def ask(self, message: ToWrapper) -> FromWrapper:
         """Send a message and return the next one that comes."""
-        self._port.sendall(encode_frame(message))
+        self.say(message)
         while not self._received:
             try:
                 data = self._port.recv(65536)
@@ -60,6 +60,10 @@ class BootedGuest:
             assert data, f"the guest does not answer; its console:\n{self.console()}"
             self._received += self._decoder.feed(data)
         return self._received.pop(0)
+
+    def say(self, message: ToWrapper) -> None:
+        """Send a message."""
+        self._port.sendall(encode_frame(message))
 
     def console(self) -> str:
         """Return what the guest has printed so far."""

@@ -12,7 +12,9 @@ from exec_wrapper.examples.key_value_commands import encode_get, encode_set
 from exec_wrapper.wire import Execute, Executed, Ping, Pong
 from images.build import build
 from images.catalog import Catalog, Image
+from images.fault_orders import FaultKind, FaultOrder, encode_order, http_form, http_read, key_value_read
 from images.recipe import RECIPES
+from images.recipes.fault_injection.treacherous.service_faults import CRASH_EXIT_CODE
 from tests.images.booted_guest import BootedGuest, booted
 from tests.images.conftest import link_layers
 
@@ -95,6 +97,50 @@ def test_the_lying_variant_changes_one_byte_of_every_third_reply(project_catalog
     assert [entry.reply == right for entry in executed[1:]] == [True, False, True, True, False]
     assert sum(a != b for a, b in zip(executed[2].reply, right, strict=True)) == 1
     assert liar.manifest.fault_injection
+
+
+def test_a_treacherous_guest_is_honest_until_an_order_names_it(project_catalog: Catalog, sources: Path) -> None:
+    """It knows its name from the kernel command line; an order to crash powers it off."""
+    image = build("key-value", project_catalog, lambda progress: None, "treacherous", project_root=sources)
+    with booted(image) as guest:
+        hello = guest.connect()
+        _execute(guest, 1, key_value_read(FaultOrder(1, "s0.g2", FaultKind.CRASH)))
+        honest = _execute(guest, 2, encode_set(b"colour", b"blue"))
+        _execute(guest, 3, key_value_read(FaultOrder(2, "s0.g1", FaultKind.WRONG_UPDATE, times=1)))
+        wrong = _execute(guest, 4, encode_set(b"colour", b"blue"))
+        _execute(guest, 5, key_value_read(FaultOrder(3, "s0", FaultKind.CRASH)))
+        guest.say(Execute(5, 6, START_US + 6_000_000, SEED, encode_get(b"colour")))
+        guest.wait_for_power_off()
+        console = guest.console()
+
+    assert (hello.service, hello.image) == ("key-value", image.image_id)
+    assert wrong.reply == honest.reply
+    assert len(wrong.update) == len(honest.update)
+    assert wrong.update != honest.update
+    assert f"the entry command ended with exit code {CRASH_EXIT_CODE}" in console
+    assert image.manifest.fault_injection
+
+
+def test_a_treacherous_auction_site_is_told_in_a_page_that_does_not_exist(
+    project_catalog: Catalog, sources: Path
+) -> None:
+    """And its passive siblings in a comment, whose update carries the order."""
+    image = build("rubis-mariadb", project_catalog, lambda progress: None, "treacherous", project_root=sources)
+    order = FaultOrder(1, "s0.g1", FaultKind.WRONG_REPLY, times=1)
+    elsewhere = FaultOrder(2, "s1.g2", FaultKind.FALSE_APPLIED)
+    form = {"itemId": 1000, "to": 1, "from": 2, "rating": 5}
+    with booted(image) as guest:
+        guest.connect()
+        right = _execute(guest, 1, _get(f"{SERVLET}BrowseCategories"))
+        missing = _execute(guest, 2, http_read(order))
+        wrong = _execute(guest, 3, _get(f"{SERVLET}BrowseCategories"))
+        comment = _execute(guest, 4, http_form(f"{SERVLET}StoreComment", form, "comment", elsewhere))
+
+    assert missing.reply.startswith(b"HTTP/1.1 404 ")
+    assert len(wrong.reply) == len(right.reply)
+    assert wrong.reply != right.reply
+    assert comment.reply.startswith(b"HTTP/1.1 200 ")
+    assert encode_order(elsewhere) in comment.update
 
 
 def _get(path: str) -> bytes:

@@ -60,7 +60,13 @@ class Manager:
         self._decoder = decode_from_wrapper()
 
     def ask(self, message: ToWrapper) -> FromWrapper:
+        self.say(message)
+        return self.hear()
+
+    def say(self, message: ToWrapper) -> None:
         self._connection.sendall(encode_frame(message))
+
+    def hear(self) -> FromWrapper:
         while True:
             for answer in self._decoder.feed(self._connection.recv(65536)):
                 return answer

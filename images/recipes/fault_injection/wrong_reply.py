@@ -4,7 +4,7 @@ Arguments: `EVERY MODULE[:FACTORY] [ARGUMENT…]`, where the module is that of a
 It runs in a guest: Python 3.9, nothing but the standard library.
 """
 
-from typing import Any, Sequence  # noqa: UP035 - runs on Python 3.9, like the wrapper
+from typing import Any, Sequence
 
 from exec_wrapper.main import load_adapter
 from exec_wrapper.service_adapter import Outcome, RequestContext, ServiceAdapter

@@ -50,7 +50,7 @@ def up(settings: Settings, fresh: bool, yes: bool, dry_run: bool) -> int:
     _require_one_machine(config)
     from replica_manager.control.cell_down import discard, plan_fresh
     from replica_manager.control.cell_network import network_of
-    from replica_manager.control.cell_up import bring_up, is_running
+    from replica_manager.control.cell_up import bring_up, clear_leftovers, is_running
 
     network = network_of(config)
     if is_running(config):
@@ -65,6 +65,8 @@ def up(settings: Settings, fresh: bool, yes: bool, dry_run: bool) -> int:
         return ExitCode.OK
     if old_state:
         confirm_plan([f"delete {path} with everything in it" for path in old_state], yes=yes, dry_run=False)
+        # Before anything is deleted: what a killed cell has left runs, and is mounted, in there.
+        clear_leftovers(config, network, progress())
         discard(old_state)
     tell = progress()
     bring_up(config, network, tell)
@@ -146,7 +148,9 @@ def _require_one_machine(config: "Config") -> None:
 def _up_lines(config: "Config") -> list[str]:
     members = [f"server {server.id}" for server in config.server] + [f"witness {one.id}" for one in config.witness]
     networks = ["make the cell's network namespaces"] if config.cell.network == "namespaces" else []
-    return ["issue keys that are missing or due", *networks, *(f"start {member}" for member in members)]
+    size_mib = config.cell.state_disk_mib
+    disks = [f"mount a disk of {size_mib} MiB for server {server.id}" for server in config.server if size_mib]
+    return ["issue keys that are missing or due", *disks, *networks, *(f"start {member}" for member in members)]
 
 
 def _client_addresses(config: "Config") -> list[str]:

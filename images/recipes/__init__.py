@@ -1,0 +1,1 @@
+"""Recipes of images, and what only some of their variants contain (`fault_injection/`)."""

@@ -1,0 +1,1 @@
+"""Disks of servers that fill up, or lose what was not synced."""
