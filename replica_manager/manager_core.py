@@ -530,14 +530,14 @@ class ManagerCore:
     def _on_finding(self, finding: Contradiction | Verdict) -> None:
         subject = finding.domain if isinstance(finding, Contradiction) else finding.kind
         key = (subject, finding.sequence)
+        # Votes that diverge again after a round need the next one at once, though nothing new is to be told.
+        self._needs_look |= isinstance(finding, Verdict)
         if key in self.findings:
             return
         if isinstance(finding, Contradiction):
             self.faults.on_contradiction(finding, self._output)
-        else:
-            self._needs_look = True
-            if finding.kind == "short":
-                return
+        elif finding.kind == "short":
+            return
         self.findings[key] = finding
         if len(self.findings) > FINDINGS_KEPT:
             del self.findings[next(iter(self.findings))]
