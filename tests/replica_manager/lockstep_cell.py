@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from agreement.messages import Change, Entry
+from exec_wrapper.wire import ToWrapper
 from replica_manager.core_output import CoreOutput
 from replica_manager.core_settings import CoreSettings
 from replica_manager.execution.feed import FeedSettings, PowerAction
@@ -30,7 +31,12 @@ FEED = FeedSettings(
 )
 
 
-def core_settings(server: int, f: int, feed: FeedSettings = FEED, *, is_repairing: bool = True) -> CoreSettings:
+FAULTS = FaultSettings(stall_start_ms=250, stall_max_ms=5_000, offer_delay_ms=0)
+
+
+def core_settings(
+    server: int, f: int, feed: FeedSettings = FEED, faults: FaultSettings = FAULTS, *, is_repairing: bool = True
+) -> CoreSettings:
     """Small bounds for tests."""
     return CoreSettings(
         server=server,
@@ -44,7 +50,7 @@ def core_settings(server: int, f: int, feed: FeedSettings = FEED, *, is_repairin
         sync_ms=2000,
         stall_start_ms=250,
         feed=feed,
-        faults=FaultSettings(stall_start_ms=250, stall_max_ms=5_000, offer_delay_ms=0),
+        faults=faults,
         watch=WatchSettings(applied_timeout_ms=5_000, execution_limit_ms=20_000),
         repair=RepairSettings(is_immediate=is_repairing, patience_ms=10_000, feed=feed),
     )
@@ -70,12 +76,14 @@ class RecordingSink:
 class LockstepCell:
     """`f+1` cores and their domains."""
 
-    def __init__(self, f: int = 1, feed: FeedSettings = FEED, *, is_repairing: bool = True) -> None:
+    def __init__(
+        self, f: int = 1, feed: FeedSettings = FEED, faults: FaultSettings = FAULTS, *, is_repairing: bool = True
+    ) -> None:
         """Boot every domain and have it say Hello."""
         self.now_ms = 0
         self.now_us = 1_000_000
         self.cores = [
-            ManagerCore(core_settings(server, f, feed, is_repairing=is_repairing), 0) for server in range(f + 1)
+            ManagerCore(core_settings(server, f, feed, faults, is_repairing=is_repairing), 0) for server in range(f + 1)
         ]
         self.spools = [MemorySpool() for _ in self.cores]
         self.domains = {name: FakeDomain(name) for core in self.cores for name in core.feeds}
@@ -84,6 +92,12 @@ class LockstepCell:
         self.sequence = 0
         self.muted: set[DomainId] = set()
         """Domains that answer nothing."""
+        self.paused: dict[DomainId, list[ToWrapper]] = {}
+        """Domains that have no CPU time for a while, without their managers' knowledge, and what they are told."""
+        self.fresh_domain: Callable[[DomainId], FakeDomain | None] = FakeDomain
+        """Boots a fresh domain; None: it cannot be booted."""
+        self.leaving: list[int] = []
+        """Servers that asked to leave, in order."""
         self.is_lost: Callable[[int, int, ManagerMessage], bool] = lambda _sender, _receiver, _message: False
         """Decides about every message between managers."""
         self.events: list[tuple[int, str, dict[str, object]]] = []
@@ -119,6 +133,18 @@ class LockstepCell:
         self.now_ms += ms
         for core in self.cores:
             core.on_timer(self.now_ms)
+        self.settle()
+
+    def pause(self, *domains: DomainId) -> None:
+        """Take the CPU from domains; nobody is told."""
+        self.paused |= {domain: [] for domain in domains}
+
+    def proceed(self, *domains: DomainId) -> None:
+        """Give it back: they answer everything that they were told meanwhile."""
+        for domain in domains:
+            core = self.cores[int(domain[1])]
+            for frame in self.paused.pop(domain):
+                core.on_domain_frames(domain, self.domains[domain].receive(frame), self.now_ms)
         self.settle()
 
     def settle(self) -> None:
@@ -167,9 +193,18 @@ class LockstepCell:
         for point in output.points_ended:
             spool.drop(point)
         for domain in output.boots:
-            self.domains[domain] = FakeDomain(domain)
-            self.running[domain] = True
-            core.on_domain_linked(domain, self.domains[domain].hello())
+            self._boot(core, domain)
+        if output.is_leaving:
+            self.leaving.append(core.settings.server)
+
+    def _boot(self, core: ManagerCore, domain: DomainId) -> None:
+        fresh = self.fresh_domain(domain)
+        if fresh is None:
+            core.on_boot_failed(domain, "no space left on the simulated disk")
+            return
+        self.domains[domain] = fresh
+        self.running[domain] = True
+        core.on_domain_linked(domain, fresh.hello())
 
     def _serve(self, core: ManagerCore, output: CoreOutput) -> None:
         for domain, action in output.power:
@@ -179,7 +214,9 @@ class LockstepCell:
             core.on_power_done(domain, action)
         for domain, frame in output.frames:
             assert self.running[domain], f"{domain} was sent {frame} while suspended"
-            if domain not in self.muted:
+            if domain in self.paused:
+                self.paused[domain].append(frame)
+            elif domain not in self.muted:
                 core.on_domain_frames(domain, self.domains[domain].receive(frame), self.now_ms)
         self._repair(core, output)
         for opening in output.openings:

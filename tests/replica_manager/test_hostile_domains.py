@@ -54,7 +54,7 @@ def test_frames_that_nobody_asked_for_take_the_domain_out_and_the_cell_serves_on
 
 @given(st.lists(from_wrapper, max_size=8), st.sampled_from(["set a 1", "get a"]))
 def test_frames_behind_a_lie_do_no_more_harm_than_the_lie(frames: list[FromWrapper], command: str) -> None:
-    """The same of a domain that was asked something: its answer alone reaches nobody."""
+    """The same of a domain that was asked something: its answer reaches nobody, it is taken out and replaced."""
     cell = LockstepCell(1)
     sink = RecordingSink()
     client = cell.open_client(1, sink)
@@ -64,7 +64,9 @@ def test_frames_behind_a_lie_do_no_more_harm_than_the_lie(frames: list[FromWrapp
     cell.cores[0].on_domain_frames(BAD, [Executed(executing, b"lie", b""), *frames], 0)
     cell.settle()
     assert all(reply != b"lie" for _, _, _, reply in sink.replies)
-    assert bool(sink.replies) == bool(frames), "taken out, it is replaced; a lie alone leaves the request open"
+    assert [outcome for _, _, outcome, _ in sink.replies] == [Outcome.ANSWERED]
+    assert cell.cores[0].cell.domains[BAD].role is Role.RETIRED
+    assert frames or not cell.cores[0].cell.is_counted(BAD), "a lie alone convicts"
     assert kinds(cell).count("domain_misbehaved") == (1 if frames else 0)
 
 
