@@ -31,12 +31,15 @@ from replica_manager.cell.entries import (
     RepairPoint,
     Request,
     Resolve,
+    RestartBegun,
+    Restarted,
     Stalled,
     Stopped,
     Suspected,
     encode_entry,
 )
 from replica_manager.cell.poison import Poison, Skipping
+from replica_manager.cell.restarting import Restarting
 from replica_manager.cell.roles import Role
 from replica_manager.cell.rounds import Round, Rounds
 from replica_manager.cell.state_points import StatePoint
@@ -73,6 +76,8 @@ entries: st.SearchStrategy[CellEntry] = st.one_of(
     st.builds(RepairPoint, st.lists(domains, min_size=1, max_size=2), small, seen),
     st.builds(DomainReady, domains, numbers, seen),
     st.builds(Resolve, numbers, st.sampled_from(["skip", "retry"]), small),
+    st.builds(RestartBegun, small),
+    st.builds(Restarted, domains, numbers, small),
     st.builds(Consent, numbers, st.booleans(), st.booleans()),
     st.builds(Progress, small, st.integers(0, 50), st.integers(0, 50), st.just(0), st.just(b"")),
     st.builds(RecoveryPoint, st.just("checkpoint"), small, small),
@@ -143,6 +148,7 @@ def _another(name: str, value: Any) -> Any:
     special = {
         "current": Round(1, 2, 3, 4, 1),
         "state_point": StatePoint(7, "repair", (DomainId("s0.g2"),), 5, (DomainId("s0.g3"),), 0, 1),
+        "restarting": Restarting(4, [DomainId("s0.g1")]),
         "_skipping": {3: Skipping(9, {0: True})},
     }
     if name in special:
