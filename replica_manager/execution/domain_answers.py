@@ -119,6 +119,7 @@ class DomainAnswers:
         if reader is None:
             raise StateOrderError("sent state without being asked")
         reader.take(part)
+        feed.state_part_count += 1
         point = self._cell.state_point
         if point is not None and (point.point, point.kind) == (part.point, REPAIR):
             output.parts.append((feed.domain, part))
@@ -160,8 +161,9 @@ class DomainAnswers:
         return points
 
     def state_reports(self, point: int) -> list[StateDigests]:
-        """Return what local domains said at the open point: peers may have missed it."""
-        return [report for report in self._reports.values() if report.point == point]
+        """Return what local domains said at the open point: peers may have missed it.  Older ones are forgotten."""
+        self._reports = {domain: report for domain, report in self._reports.items() if report.point == point}
+        return list(self._reports.values())
 
     def pump(self, feed: Feed, buffer: UpdateBuffer, output: CoreOutput) -> None:
         """Hand a domain what can be handed now."""
