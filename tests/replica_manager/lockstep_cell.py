@@ -3,11 +3,13 @@
 Everything is delivered at once and in order; the simulator in `tests/simulation` does the rest.
 """
 
+import contextlib
 from collections import deque
 from collections.abc import Callable
 
 from agreement.messages import Change, Entry
 from exec_wrapper.wire import ToWrapper
+from replica_manager.cell.entries import CellEntry, encode_entry
 from replica_manager.core_output import CoreOutput
 from replica_manager.core_settings import CoreSettings
 from replica_manager.execution.feed import FeedSettings, PowerAction
@@ -18,7 +20,7 @@ from replica_manager.intake.port import Outcome, Submission
 from replica_manager.manager_core import ManagerCore
 from replica_manager.peer_messages import ManagerMessage, Part
 from replica_manager.recovery.repair import RepairSettings
-from tests.simulation.fake_domain import FakeDomain
+from tests.simulation.fake_domain import DomainDied, FakeDomain
 from tests.simulation.fake_part_spool import MemorySpool
 
 FEED = FeedSettings(
@@ -128,6 +130,21 @@ class LockstepCell:
         self.cores[server].submit(sink, Submission(client, number, payload), self.now_us, b"r" * 16)
         self.settle()
 
+    def pass_time(self, ms: int, tick_ms: int = 50) -> None:
+        """Let time pass in ticks as short as a manager's, so that none looks like a pause."""
+        for _ in range(ms // tick_ms):
+            self.tick(tick_ms)
+
+    def told(self, kind: str) -> list[dict[str, object]]:
+        """Return what the servers recorded of a kind, in order."""
+        return [data for _, name, data in self.events if name == kind]
+
+    def order_entry(self, entry: CellEntry, server: int = 0) -> None:
+        """Have agreement deliver an entry as if a server had ordered it."""
+        self._numbers[server] += 1
+        self.order.append(Entry(server, 1, self._numbers[server], encode_entry(entry)))
+        self.settle()
+
     def tick(self, ms: int = 1000) -> None:
         """Let time pass."""
         self.now_ms += ms
@@ -182,7 +199,8 @@ class LockstepCell:
     def _repair(self, core: ManagerCore, output: CoreOutput) -> None:
         spool = self.spools[core.settings.server]
         for domain, part in output.parts:
-            spool.keep(part.point, domain, part.data)
+            with contextlib.suppress(OSError):
+                spool.keep(part.point, domain, part.data)
         for wanted in output.parts_wanted:
             data = spool.read(wanted.point, wanted.domain, wanted.part_index) or b""
             part_read = Part(wanted.point, wanted.domain, wanted.part_index, data)
@@ -206,18 +224,26 @@ class LockstepCell:
         self.running[domain] = True
         core.on_domain_linked(domain, fresh.hello())
 
+    def _hand(self, core: ManagerCore, domain: DomainId, frame: ToWrapper) -> None:
+        try:
+            answers = self.domains[domain].receive(frame)
+        except DomainDied as end:
+            core.on_domain_gone(domain, str(end))
+            return
+        core.on_domain_frames(domain, answers, self.now_ms)
+
     def _serve(self, core: ManagerCore, output: CoreOutput) -> None:
-        for domain, action in output.power:
-            self.power_actions.append((domain, action))
-            if action is not PowerAction.SERVE:
-                self.running[domain] = action is PowerAction.RESUME
-            core.on_power_done(domain, action)
         for domain, frame in output.frames:
             assert self.running[domain], f"{domain} was sent {frame} while suspended"
             if domain in self.paused:
                 self.paused[domain].append(frame)
             elif domain not in self.muted:
-                core.on_domain_frames(domain, self.domains[domain].receive(frame), self.now_ms)
+                self._hand(core, domain, frame)
+        for domain, action in output.power:
+            self.power_actions.append((domain, action))
+            if action is not PowerAction.SERVE:
+                self.running[domain] = action is PowerAction.RESUME
+            core.on_power_done(domain, action)
         self._repair(core, output)
         for opening in output.openings:
             opening.sink.client_opened(opening.token, opening.client)
