@@ -160,3 +160,39 @@ def test_a_domain_whose_wrapper_never_makes_sense_does_not_keep_the_server_from_
     heard = asyncio.run(scenario())
     assert heard.gone == [(BAD, "no wrapper at a: no_echo: many bytes")]
     assert heard.linked == ["s0.g2"]
+
+
+def test_a_domain_that_is_retired_twice_is_destroyed_once(tmp_path: Path) -> None:
+    """1. It stops.  2. A late vote of its convicts it while it is being destroyed.  The second order finds nothing."""
+
+    async def connect(*_: object) -> tuple[DomainLink, WrapperHello]:
+        return SilentLink(), WrapperHello(b"e" * 16, 1, 1, True, "s", "1", "i")
+
+    class Counting(Heard):
+        ended = 0
+
+        def on_power_done(self, domain: DomainId, action: PowerAction) -> None:
+            self.ended += action is PowerAction.DESTROY
+
+    async def scenario() -> int:
+        heard = Counting()
+        loop = asyncio.get_running_loop()
+
+        def call_soon(_delay_s: float, action: Callable[[], None]) -> None:
+            loop.call_soon(action)
+
+        domains = LocalDomains(FakeHypervisor(time.monotonic, call_soon), connect, heard, 0.25)
+        await domains.open(keep_disks=False)
+        await domains.start(DomainSpec(BAD, "i", tmp_path / "a", tmp_path / "b", tmp_path / "c"))
+        failures: list[dict[str, Any]] = []
+        loop.set_exception_handler(lambda _loop, context: failures.append(context))
+        for _ in range(2):
+            domains.power(BAD, PowerAction.DESTROY)
+        async with asyncio.timeout(10):
+            while not heard.ended:
+                await asyncio.sleep(0)
+        await domains.close()
+        assert failures == []
+        return heard.ended
+
+    assert asyncio.run(scenario()) == 1
