@@ -236,6 +236,8 @@ class ManagerCore:
             case ProgressMade():
                 self.retention.on_progress(effect)
             case StateRefused() | StateCompared():
+                if isinstance(effect, StateCompared):
+                    self.answers.cancel_state(effect.point, self._output)
                 self._output.points.append(effect)
             case _:
                 self._on_fault_effect(effect)
@@ -245,6 +247,7 @@ class ManagerCore:
         match effect:
             case DomainSuspected(domain=domain, reason=reason):
                 self._event("domain_suspected", domain=domain, reason=reason)
+                self._close_points(self.board.excuse(domain))  # it may never give its state
             case RoundOpened(round_number=round_number, activations=count, sequence=sequence):
                 self._event("round_opened", round=round_number, count=count, sequence=sequence)
                 self.faults.on_round_opened(effect, now_ms, output)
@@ -393,18 +396,19 @@ class ManagerCore:
 
     def on_domain_gone(self, domain: DomainId, reason: str) -> None:
         """The hypervisor reports a local domain stopped, or its link ended: this server knows, no vote is needed."""
-        feed = self.feeds[domain]
-        if feed.power is Power.GONE:
+        feed = self.feeds.get(domain)
+        if feed is None or feed.power is Power.GONE:
             return
         executing = feed.executing[0] if feed.executing else 0
         feed.on_gone()
         self._event("domain_gone", domain=domain, reason=reason, executing=executing)
-        self.repair.on_gone(domain, self.voter.now_ms)
-        if domain in self.cell.domains:
+        is_known = domain in self.cell.domains
+        if is_known or self.repair.has_announced(domain):
             self._output.proposals.append(encode_entry(Stopped(domain, reason, self.cell.sequence, executing)))
-        else:
+        if not is_known:
             # Booted, and not told of to the cell yet.
             self._output.power.append((domain, PowerAction.DESTROY))
+        self.repair.on_gone(domain, self.voter.now_ms)
 
     def on_boot_failed(self, domain: DomainId, reason: str) -> None:
         """A fresh domain could not be booted."""
@@ -538,14 +542,14 @@ class ManagerCore:
     def _on_finding(self, finding: Contradiction | Verdict) -> None:
         subject = finding.domain if isinstance(finding, Contradiction) else finding.kind
         key = (subject, finding.sequence)
+        # Votes that diverge again after a round need the next one at once, though nothing new is to be told.
+        self._needs_look |= isinstance(finding, Verdict)
         if key in self.findings:
             return
         if isinstance(finding, Contradiction):
             self.faults.on_contradiction(finding, self._output)
-        else:
-            self._needs_look = True
-            if finding.kind == "short":
-                return
+        elif finding.kind == "short":
+            return
         self.findings[key] = finding
         if len(self.findings) > FINDINGS_KEPT:
             del self.findings[next(iter(self.findings))]

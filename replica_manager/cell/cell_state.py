@@ -197,7 +197,7 @@ class CellState:
                 self.clients.open(client, sequence)
                 return (ClientIssued(client, token),)
             case Progress():
-                return self._apply_progress(agreed.server, entry)
+                return self._apply_progress(sequence, agreed.server, entry)
             case RecoveryPoint(token=token):
                 return self._apply_checkpoint(sequence, token)
             case PointClosed(point=point, digests=digests):
@@ -309,7 +309,7 @@ class CellState:
         self.state_point = current.without(domain)
         return () if self.state_point is not None else (StateEnded(current.point),)
 
-    def _apply_progress(self, server: int, entry: Progress) -> tuple[Effect, ...]:
+    def _apply_progress(self, sequence: int, server: int, entry: Progress) -> tuple[Effect, ...]:
         member = self.members.get(server)
         if member is None or not member.is_live:
             return ()
@@ -319,7 +319,9 @@ class CellState:
         self.rounds.drop_through(self.stable_all)
         self.poison.drop_through(self.stable_all)
         self._table.forget_retired(self.stable_all)
-        return (ProgressMade(server, self.stable_all, self.durable_all, entry.digest_position, entry.digest),)
+        made = ProgressMade(server, self.stable_all, self.durable_all, entry.digest_position, entry.digest)
+        # A round that was closed now may have been the one that looked for domains in place of those that stopped.
+        return (made, *self._maybe_open_round(sequence))
 
     def _recompute_progress(self) -> None:
         live = [member for member in self.members.values() if member.is_live]
@@ -468,6 +470,7 @@ class CellState:
         if current is not None and current.count - current.accepted >= missing:
             return ()
         opened = self.rounds.open(0, missing, sequence)
+        self.roles_changed_at = sequence
         return (RoundOpened(opened.number, missing),)
 
     def _apply_change(self, sequence: int, change: Change) -> tuple[Effect, ...]:

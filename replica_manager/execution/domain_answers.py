@@ -59,8 +59,8 @@ class DomainAnswers:
         self._board = board
         self._votes: dict[DomainId, tuple[list[int], list[bytes]]] = {}
         self._readers: dict[DomainId, StateReader] = {}
-        self._cancelled: dict[DomainId, int] = {}
-        """The newest point of each domain whose stream was stopped: parts may still come."""
+        self._late_parts: dict[DomainId, tuple[int, int]] = {}
+        """The newest point of each domain whose stream was stopped, and how many parts of it may still come."""
         self._reports: dict[DomainId, StateDigests] = {}
         """The newest state digests of each local domain: told again until the point is closed."""
         self._completed_points: list[int] = []
@@ -113,12 +113,13 @@ class DomainAnswers:
         batch[1].append(digest)
 
     def _on_state_part(self, feed: Feed, part: StatePart, output: CoreOutput) -> None:
-        if part.point <= self._cancelled.get(feed.domain, -1):
-            return  # it was on its way
+        if self._was_on_its_way(feed.domain, part.point):
+            return
         reader = self._readers.get(feed.domain)
         if reader is None:
             raise StateOrderError("sent state without being asked")
         reader.take(part)
+        feed.state_part_count += 1
         point = self._cell.state_point
         if point is not None and (point.point, point.kind) == (part.point, REPAIR):
             output.parts.append((feed.domain, part))
@@ -128,6 +129,14 @@ class DomainAnswers:
         del self._readers[feed.domain]
         feed.on_state_given(part.point)
         self._report(StateDigests(feed.domain, part.point, reader.part_digests, reader.content_digest), output)
+
+    def _was_on_its_way(self, domain: DomainId, point: int) -> bool:
+        """Whether a part was asked for before its stream was stopped: no more of them than there was credit for."""
+        cancelled, left = self._late_parts.get(domain, (0, 0))
+        if not left or not 1 <= point <= cancelled:
+            return False
+        self._late_parts[domain] = (cancelled, left - 1)
+        return True
 
     def _report(self, report: StateDigests, output: CoreOutput) -> None:
         domain = DomainId(report.domain)
@@ -142,7 +151,8 @@ class DomainAnswers:
         for feed in self._feeds.values():
             if feed.cancel_state(point):
                 self._readers.pop(feed.domain, None)
-                self._cancelled[feed.domain] = point
+                left = self._late_parts.get(feed.domain, (0, 0))[1]
+                self._late_parts[feed.domain] = (point, left + STATE_CREDIT)
                 output.frames.append((feed.domain, CancelState(point)))
 
     def take_completed_points(self) -> list[int]:
@@ -151,8 +161,9 @@ class DomainAnswers:
         return points
 
     def state_reports(self, point: int) -> list[StateDigests]:
-        """Return what local domains said at the open point: peers may have missed it."""
-        return [report for report in self._reports.values() if report.point == point]
+        """Return what local domains said at the open point: peers may have missed it.  Older ones are forgotten."""
+        self._reports = {domain: report for domain, report in self._reports.items() if report.point == point}
+        return list(self._reports.values())
 
     def pump(self, feed: Feed, buffer: UpdateBuffer, output: CoreOutput) -> None:
         """Hand a domain what can be handed now."""

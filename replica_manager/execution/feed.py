@@ -94,6 +94,8 @@ class Feed:
         """Positions at which the domain will give its state, ascending."""
         self.state_point = 0
         """Position whose state is streaming; 0: none."""
+        self.state_part_count = 0
+        """Parts of states that it has given."""
         self.executing: deque[int] = deque()
         """Handed and not answered, ascending."""
         self._executing_bytes: deque[int] = deque()

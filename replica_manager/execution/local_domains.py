@@ -73,6 +73,8 @@ class _Domain:
     spec: DomainSpec
     link: DomainLink | None = None
     is_gone: bool = False
+    is_ending: bool = False
+    """Whether its destruction was asked for."""
     suspended_since_s: float | None = None
     suspended_s: float = 0.0
     power_chain: asyncio.Task[None] | None = None
@@ -161,10 +163,10 @@ class LocalDomains:
     def power(self, domain: DomainId, action: PowerAction) -> None:
         """Suspend, resume or destroy; `on_power_done` follows.  Calls for one domain happen in order."""
         record = self._domains.get(domain)
-        if record is None:
-            return
+        if record is None or record.is_ending:
+            return  # who is retired twice, stopped and then convicted, is destroyed once
         if action is PowerAction.DESTROY:
-            record.is_gone = True
+            record.is_gone = record.is_ending = True
         record.power_chain = self._spawn(self._do_power(record, action, record.power_chain))
 
     async def _do_power(self, record: _Domain, action: PowerAction, before: "asyncio.Task[None] | None") -> None:

@@ -170,8 +170,10 @@ class FaultHandling:
         current = self._cell.round
         if current is None or current.is_complete:
             return False
+        if len(self._cell.domains_in(Role.ACTIVE)) < self._cell.threshold:
+            return True  # also in a round for a number that is stable by now: no other one is opened while it is open
         if current.sequence == 0:
-            return len(self._cell.domains_in(Role.ACTIVE)) < self._cell.threshold
+            return False
         record = self._requests.get(current.sequence)
         return record is not None and record.stable_digest is None and not record.is_held
 
@@ -194,8 +196,8 @@ class FaultHandling:
             can_help = feed.role is Role.PASSIVE and feed.power is not Power.GONE and feed.is_linked
             if record is None or not can_help or feed.domain in self._offered[1]:
                 continue
-            # A suspected one is better than none, but only when no other came forward.
-            patience_ms = self.clock.limit_ms if record.suspicion else 0
+            # A suspected one is better than none, but only when no other came forward, and before the round is over.
+            patience_ms = self.clock.limit_ms // 2 if record.suspicion else 0
             due.append((feed.domain, self._offer_due_ms.get(feed.domain, now_ms) + patience_ms))
         return due
 

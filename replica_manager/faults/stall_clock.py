@@ -43,6 +43,7 @@ class StallClock:
 
     def watch(self, sequence: int, now_ms: int, *, has_vote: bool) -> None:
         """`sequence` is the lowest open number now; 0: none is open."""
+        self._decay(now_ms)
         if sequence != self._sequence:
             self._sequence = sequence
             self._noticed_ms = now_ms

@@ -2,7 +2,7 @@
 
 A silent voter of an open number is found by the stall clock, whoever hosts it.  Here are the cases that no vote shows:
 a sleeper that does not apply, an extra active domain that is silent while others suffice, a domain that never makes its
-state durable, and a request that takes longer than any may.
+state durable or does not give it, and a request that takes longer than any may.
 
 Source: design "Noticing", "Passive replicas" (a passive domain that does not confirm in time), "More rounds".
 """
@@ -26,7 +26,7 @@ class WatchSettings:
     """Time limits of a domain's answers."""
 
     applied_timeout_ms: int
-    """For one batch of updates, or a sync."""
+    """For one batch of updates, a sync, or a part of its state."""
     execution_limit_ms: int
     """For one request; a domain that exceeds it is stopped."""
 
@@ -35,7 +35,7 @@ class WatchSettings:
 class _Waiting:
     """What a domain owes, and since when."""
 
-    owed: tuple[int, int, bool] = (0, 0, False)
+    owed: tuple[int, ...] = ()
     since_ms: int = 0
 
 
@@ -72,8 +72,10 @@ class DomainWatch:
     def _waited_ms(self, feed: Feed, now_ms: int, is_late: bool) -> int:
         """Return how long the domain owes the very same answer while it has CPU time."""
         waiting = self._waiting.setdefault(feed.domain, _Waiting())
-        owed = (feed.executing[0] if feed.executing else 0, feed.applying_up_to, feed.is_syncing)
-        is_idle = owed == (0, 0, False) or feed.power is not Power.RUNNING
+        parts = feed.state_part_count if feed.state_point else 0
+        oldest = feed.executing[0] if feed.executing else 0
+        owed = (oldest, feed.applying_up_to, int(feed.is_syncing), feed.state_point, parts)
+        is_idle = not any(owed) or feed.power is not Power.RUNNING
         # After a pause of this process: what came meanwhile was not late.
         if is_idle or is_late or owed != waiting.owed:
             waiting.owed, waiting.since_ms = owed, now_ms
@@ -89,6 +91,8 @@ class DomainWatch:
             return ""
         if feed.applying_up_to:
             return f"updates up to {feed.applying_up_to} not confirmed in time"
+        if feed.state_point:
+            return f"its state at {feed.state_point} does not come in time"
         return "its state is not on its disk in time" if feed.is_syncing else ""
 
     def _suspect(self, domain: DomainId, reason: str, output: CoreOutput) -> None:

@@ -46,7 +46,7 @@ class Filling:
         self.changes = 0
         """How often another copy was asked."""
         self.moved = 0
-        """Grows with everything that happens; if it stands still, something is wrong."""
+        """Grows with every part that comes or is consumed; if it stands still, something is wrong."""
 
     @property
     def giver(self) -> DomainId:
@@ -73,6 +73,11 @@ class Filling:
         self.changes += 1
         self._givers.append(self._givers.pop(0))
         self._asked = min([self._handed + len(self._arrived), *self._missing()])
+
+    @property
+    def waits_for_giver(self) -> bool:
+        """Whether parts were asked for and have not come; else it is the fresh domain that takes nothing in."""
+        return bool(self._missing())
 
     def _missing(self) -> list[int]:
         return [index for index in range(self._handed, self._asked) if index not in self._arrived]

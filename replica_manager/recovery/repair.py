@@ -76,6 +76,7 @@ class Repair:
         self._prefix_seen, self._prefix_seen_ms = 0, 0
         self._moved: tuple[object, ...] = ()
         self._moved_ms = 0
+        self._looked_ms = 0
 
     # -- beginning ---------------------------------------------------------------------------------------------
 
@@ -163,16 +164,21 @@ class Repair:
             self._judge(vote, output)
 
     def _judge(self, vote: StateVote, output: CoreOutput) -> None:
-        match vote.outcome(self._cell.threshold, self._cell.f_prime, self._cell.is_counted):
+        cell = self._cell
+        match vote.outcome(cell.threshold, cell.f_prime, cell.is_counted, self._is_present):
             case Stable(digest=digest, dissenters=dissenters):
                 self._convict(dissenters, vote.point.point, output)
                 if self.filling is None:
                     self._begin_filling(vote, digest, output)
             case Diverged() | Exceeded():
-                if not vote.missing:
-                    self._try_again("the states that were given differ", output)
+                if not any(map(self._is_present, vote.missing)):
+                    self._try_again("the states that were given differ, or are too few", output)
             case _:
                 pass
+
+    def _is_present(self, domain: DomainId) -> bool:
+        record = self._cell.domains.get(domain)
+        return record is not None and record.role is not Role.RETIRED
 
     def _convict(self, dissenters: Sequence[DomainId], point: int, output: CoreOutput) -> None:
         for domain in dissenters:
@@ -244,7 +250,12 @@ class Repair:
 
     def on_role_changed(self, domain: DomainId, role: Role, output: CoreOutput) -> None:
         """A role is new; if it is the fresh domain's, the repair has ended."""
-        if domain != self._fresh or role is Role.STARTING:
+        if domain != self._fresh:
+            vote = self._vote
+            if vote is not None and role is Role.RETIRED and domain in vote.point.donors:
+                self._judge(vote, output)  # it gives nothing any more
+            return
+        if role is Role.STARTING:
             return
         if role is not Role.RETIRED:
             self._backoff_ms = BACKOFF_MS_MIN
@@ -260,10 +271,17 @@ class Repair:
     def on_gone(self, domain: DomainId, now_ms: int) -> None:
         """A domain ended; if it is the fresh one another is tried after a while."""
         if domain == self._fresh:
-            self._not_before_ms = now_ms + self._backoff_ms
-            self._backoff_ms = min(BACKOFF_MS_MAX, 2 * self._backoff_ms)
+            self._back_off(now_ms)
             if domain not in self._cell.domains:
                 self._forget()  # no entry will tell
+
+    def has_announced(self, domain: DomainId) -> bool:
+        """Whether an entry that tells the cell of this fresh domain is on its way."""
+        return domain == self._fresh and self._is_ordered
+
+    def _back_off(self, now_ms: int) -> None:
+        self._not_before_ms = now_ms + self._backoff_ms
+        self._backoff_ms = min(BACKOFF_MS_MAX, 2 * self._backoff_ms)
 
     def _forget(self) -> None:
         self._fresh = self._vote = self.filling = None
@@ -276,6 +294,7 @@ class Repair:
         output.events.append(NamedEvent("repair_retried", data))
         if self._attempt >= ATTEMPTS_MAX or self.filling is not None:
             # Part of a state may be in it already.
+            self._back_off(self._looked_ms)
             output.proposals.append(encode_entry(Stopped(domain, f"repair failed: {reason}", self._cell.sequence)))
             return
         self._order_point(output)
@@ -287,6 +306,7 @@ class Repair:
 
     def on_timer(self, now_ms: int, output: CoreOutput) -> None:
         """A tick: begin what is needed, and look whether what is under way moves."""
+        self._looked_ms = now_ms
         if self.is_joining:
             self._give_up_former(output)
         self._maybe_start_over(now_ms, output)
@@ -296,14 +316,19 @@ class Repair:
             return
         self._maybe_order_again(output)
         self._maybe_order_ready(output)
+        if self._vote is None:
+            self._touch(now_ms)  # the point is on its way, or another server is repaired first
+            return
         moved = (
             self._attempt,
             self._is_ordered,
-            None if self._vote is None else self._vote.missing,
+            self._vote.missing,
             None if self.filling is None else self.filling.moved,
             self._cell.open_point,
         )
-        if moved != self._moved:
+        # While an earlier number is open no donor can be at the point: that is no fault of theirs.
+        is_early = self._buffer.prefix < self._vote.point.point - 1
+        if moved != self._moved or is_early:
             self._moved = moved
             self._touch(now_ms)
         elif now_ms - self._moved_ms >= self._settings.patience_ms:
@@ -340,13 +365,15 @@ class Repair:
         if filling is not None:
             if filling.is_set:
                 return  # only the order is missing
-            if filling.moved and filling.giver_server != self._server:
+            if not filling.waits_for_giver:
+                self._try_again("the fresh domain does not take its state in", output)
+            elif filling.has_tried_all:
+                self._try_again("no copy of the agreed state can be read", output)
+            else:
                 filling.change_giver()
                 self._advance(output)
-                return
-            self._try_again("the fresh domain does not take its state in", output)
             return
-        for domain in () if vote is None else vote.missing:
+        for domain in () if vote is None else filter(self._is_present, vote.missing):
             entry = Suspected(domain, "it does not give its state in time", self._cell.sequence)
             output.proposals.append(encode_entry(entry))
         self._try_again("states do not come in time", output)

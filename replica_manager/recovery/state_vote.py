@@ -39,10 +39,23 @@ class StateVote:
         """Who has not given its state."""
         return tuple(domain for domain in self.point.donors if domain not in self._votes)
 
-    def outcome(self, threshold: int, f_prime: int, is_counted: Callable[[DomainId], bool]) -> VoteOutcome:
-        """Judge the votes as they are now."""
+    def outcome(
+        self,
+        threshold: int,
+        f_prime: int,
+        is_counted: Callable[[DomainId], bool],
+        is_present: Callable[[DomainId], bool],
+    ) -> VoteOutcome:
+        """Judge the votes as they are now.
+
+        Args:
+            threshold: `T`.
+            f_prime: `f'`.
+            is_counted: whether what a domain gave counts.
+            is_present: whether a domain can still give its state.
+        """
         counted = {domain: digest for domain, digest in self._votes.items() if is_counted(domain)}
-        silent = sum(1 for domain in self.missing if is_counted(domain))
+        silent = sum(1 for domain in self.missing if is_present(domain))
         return count_votes(counted, threshold, f_prime, silent, 0)
 
     def parts_of(self, digest: bytes) -> list[bytes]:

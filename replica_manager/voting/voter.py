@@ -54,7 +54,7 @@ class Voter:
             buffer: takes the updates of the stable prefix.
             on_complete: called once per number when it is stable and its value is here.
             on_finding: called for contradictions and for votes that cannot end.
-            on_lag: called with how long after the first vote another one came, in ms.
+            on_lag: called with how long after the first vote that of another domain, active all along, came, in ms.
         """
         self._cell = cell
         self._requests = requests
@@ -118,7 +118,7 @@ class Voter:
                 self._on_finding(Contradiction(domain, sequence, "equivocates"))
             return
         if votes:
-            self._on_lag(self.now_ms - record.first_vote_ms)
+            self._note_lag(domain, record)
         else:
             record.first_vote_ms = self.now_ms
         votes[domain] = digest
@@ -128,6 +128,12 @@ class Voter:
             self._count(record)
         elif len(votes) >= self._cell.threshold:
             self._make_stable(record, digest, ())
+
+    def _note_lag(self, domain: DomainId, record: RequestRecord) -> None:
+        # Who was activated for this number comes late by the stall itself: each one would double the next one's limit.
+        known = self._cell.domains.get(domain)
+        if known is not None and known.role is Role.ACTIVE and known.since < record.sequence:
+            self._on_lag(self.now_ms - record.first_vote_ms)
 
     def _maybe_contradict(self, record: RequestRecord, domain: DomainId, digest: bytes) -> None:
         # Who executed a request that was skipped later did nothing wrong.

@@ -3,10 +3,13 @@
 Everything is delivered at once and in order; the simulator in `tests/simulation` does the rest.
 """
 
+import contextlib
 from collections import deque
 from collections.abc import Callable
 
 from agreement.messages import Change, Entry
+from exec_wrapper.wire import ToWrapper
+from replica_manager.cell.entries import CellEntry, encode_entry
 from replica_manager.core_output import CoreOutput
 from replica_manager.core_settings import CoreSettings
 from replica_manager.execution.feed import FeedSettings, PowerAction
@@ -17,7 +20,7 @@ from replica_manager.intake.port import Outcome, Submission
 from replica_manager.manager_core import ManagerCore
 from replica_manager.peer_messages import ManagerMessage, Part
 from replica_manager.recovery.repair import RepairSettings
-from tests.simulation.fake_domain import FakeDomain
+from tests.simulation.fake_domain import DomainDied, FakeDomain
 from tests.simulation.fake_part_spool import MemorySpool
 
 FEED = FeedSettings(
@@ -30,7 +33,12 @@ FEED = FeedSettings(
 )
 
 
-def core_settings(server: int, f: int, feed: FeedSettings = FEED, *, is_repairing: bool = True) -> CoreSettings:
+FAULTS = FaultSettings(stall_start_ms=250, stall_max_ms=5_000, offer_delay_ms=0)
+
+
+def core_settings(
+    server: int, f: int, feed: FeedSettings = FEED, faults: FaultSettings = FAULTS, *, is_repairing: bool = True
+) -> CoreSettings:
     """Small bounds for tests."""
     return CoreSettings(
         server=server,
@@ -44,7 +52,7 @@ def core_settings(server: int, f: int, feed: FeedSettings = FEED, *, is_repairin
         sync_ms=2000,
         stall_start_ms=250,
         feed=feed,
-        faults=FaultSettings(stall_start_ms=250, stall_max_ms=5_000, offer_delay_ms=0),
+        faults=faults,
         watch=WatchSettings(applied_timeout_ms=5_000, execution_limit_ms=20_000),
         repair=RepairSettings(is_immediate=is_repairing, patience_ms=10_000, feed=feed),
     )
@@ -70,12 +78,14 @@ class RecordingSink:
 class LockstepCell:
     """`f+1` cores and their domains."""
 
-    def __init__(self, f: int = 1, feed: FeedSettings = FEED, *, is_repairing: bool = True) -> None:
+    def __init__(
+        self, f: int = 1, feed: FeedSettings = FEED, faults: FaultSettings = FAULTS, *, is_repairing: bool = True
+    ) -> None:
         """Boot every domain and have it say Hello."""
         self.now_ms = 0
         self.now_us = 1_000_000
         self.cores = [
-            ManagerCore(core_settings(server, f, feed, is_repairing=is_repairing), 0) for server in range(f + 1)
+            ManagerCore(core_settings(server, f, feed, faults, is_repairing=is_repairing), 0) for server in range(f + 1)
         ]
         self.spools = [MemorySpool() for _ in self.cores]
         self.domains = {name: FakeDomain(name) for core in self.cores for name in core.feeds}
@@ -84,6 +94,12 @@ class LockstepCell:
         self.sequence = 0
         self.muted: set[DomainId] = set()
         """Domains that answer nothing."""
+        self.paused: dict[DomainId, list[ToWrapper]] = {}
+        """Domains that have no CPU time for a while, without their managers' knowledge, and what they are told."""
+        self.fresh_domain: Callable[[DomainId], FakeDomain | None] = FakeDomain
+        """Boots a fresh domain; None: it cannot be booted."""
+        self.leaving: list[int] = []
+        """Servers that asked to leave, in order."""
         self.is_lost: Callable[[int, int, ManagerMessage], bool] = lambda _sender, _receiver, _message: False
         """Decides about every message between managers."""
         self.events: list[tuple[int, str, dict[str, object]]] = []
@@ -114,11 +130,38 @@ class LockstepCell:
         self.cores[server].submit(sink, Submission(client, number, payload), self.now_us, b"r" * 16)
         self.settle()
 
+    def pass_time(self, ms: int, tick_ms: int = 50) -> None:
+        """Let time pass in ticks as short as a manager's, so that none looks like a pause."""
+        for _ in range(ms // tick_ms):
+            self.tick(tick_ms)
+
+    def told(self, kind: str) -> list[dict[str, object]]:
+        """Return what the servers recorded of a kind, in order."""
+        return [data for _, name, data in self.events if name == kind]
+
+    def order_entry(self, entry: CellEntry, server: int = 0) -> None:
+        """Have agreement deliver an entry as if a server had ordered it."""
+        self._numbers[server] += 1
+        self.order.append(Entry(server, 1, self._numbers[server], encode_entry(entry)))
+        self.settle()
+
     def tick(self, ms: int = 1000) -> None:
         """Let time pass."""
         self.now_ms += ms
         for core in self.cores:
             core.on_timer(self.now_ms)
+        self.settle()
+
+    def pause(self, *domains: DomainId) -> None:
+        """Take the CPU from domains; nobody is told."""
+        self.paused |= {domain: [] for domain in domains}
+
+    def proceed(self, *domains: DomainId) -> None:
+        """Give it back: they answer everything that they were told meanwhile."""
+        for domain in domains:
+            core = self.cores[int(domain[1])]
+            for frame in self.paused.pop(domain):
+                core.on_domain_frames(domain, self.domains[domain].receive(frame), self.now_ms)
         self.settle()
 
     def settle(self) -> None:
@@ -156,7 +199,8 @@ class LockstepCell:
     def _repair(self, core: ManagerCore, output: CoreOutput) -> None:
         spool = self.spools[core.settings.server]
         for domain, part in output.parts:
-            spool.keep(part.point, domain, part.data)
+            with contextlib.suppress(OSError):
+                spool.keep(part.point, domain, part.data)
         for wanted in output.parts_wanted:
             data = spool.read(wanted.point, wanted.domain, wanted.part_index) or b""
             part_read = Part(wanted.point, wanted.domain, wanted.part_index, data)
@@ -167,20 +211,39 @@ class LockstepCell:
         for point in output.points_ended:
             spool.drop(point)
         for domain in output.boots:
-            self.domains[domain] = FakeDomain(domain)
-            self.running[domain] = True
-            core.on_domain_linked(domain, self.domains[domain].hello())
+            self._boot(core, domain)
+        if output.is_leaving:
+            self.leaving.append(core.settings.server)
+
+    def _boot(self, core: ManagerCore, domain: DomainId) -> None:
+        fresh = self.fresh_domain(domain)
+        if fresh is None:
+            core.on_boot_failed(domain, "no space left on the simulated disk")
+            return
+        self.domains[domain] = fresh
+        self.running[domain] = True
+        core.on_domain_linked(domain, fresh.hello())
+
+    def _hand(self, core: ManagerCore, domain: DomainId, frame: ToWrapper) -> None:
+        try:
+            answers = self.domains[domain].receive(frame)
+        except DomainDied as end:
+            core.on_domain_gone(domain, str(end))
+            return
+        core.on_domain_frames(domain, answers, self.now_ms)
 
     def _serve(self, core: ManagerCore, output: CoreOutput) -> None:
+        for domain, frame in output.frames:
+            assert self.running[domain], f"{domain} was sent {frame} while suspended"
+            if domain in self.paused:
+                self.paused[domain].append(frame)
+            elif domain not in self.muted:
+                self._hand(core, domain, frame)
         for domain, action in output.power:
             self.power_actions.append((domain, action))
             if action is not PowerAction.SERVE:
                 self.running[domain] = action is PowerAction.RESUME
             core.on_power_done(domain, action)
-        for domain, frame in output.frames:
-            assert self.running[domain], f"{domain} was sent {frame} while suspended"
-            if domain not in self.muted:
-                core.on_domain_frames(domain, self.domains[domain].receive(frame), self.now_ms)
         self._repair(core, output)
         for opening in output.openings:
             opening.sink.client_opened(opening.token, opening.client)

@@ -54,7 +54,7 @@ def test_frames_that_nobody_asked_for_take_the_domain_out_and_the_cell_serves_on
 
 @given(st.lists(from_wrapper, max_size=8), st.sampled_from(["set a 1", "get a"]))
 def test_frames_behind_a_lie_do_no_more_harm_than_the_lie(frames: list[FromWrapper], command: str) -> None:
-    """The same of a domain that was asked something: its answer alone reaches nobody."""
+    """The same of a domain that was asked something: its answer reaches nobody, it is taken out and replaced."""
     cell = LockstepCell(1)
     sink = RecordingSink()
     client = cell.open_client(1, sink)
@@ -64,7 +64,9 @@ def test_frames_behind_a_lie_do_no_more_harm_than_the_lie(frames: list[FromWrapp
     cell.cores[0].on_domain_frames(BAD, [Executed(executing, b"lie", b""), *frames], 0)
     cell.settle()
     assert all(reply != b"lie" for _, _, _, reply in sink.replies)
-    assert bool(sink.replies) == bool(frames), "taken out, it is replaced; a lie alone leaves the request open"
+    assert [outcome for _, _, outcome, _ in sink.replies] == [Outcome.ANSWERED]
+    assert cell.cores[0].cell.domains[BAD].role is Role.RETIRED
+    assert frames or not cell.cores[0].cell.is_counted(BAD), "a lie alone convicts"
     assert kinds(cell).count("domain_misbehaved") == (1 if frames else 0)
 
 
@@ -158,3 +160,39 @@ def test_a_domain_whose_wrapper_never_makes_sense_does_not_keep_the_server_from_
     heard = asyncio.run(scenario())
     assert heard.gone == [(BAD, "no wrapper at a: no_echo: many bytes")]
     assert heard.linked == ["s0.g2"]
+
+
+def test_a_domain_that_is_retired_twice_is_destroyed_once(tmp_path: Path) -> None:
+    """1. It stops.  2. A late vote of its convicts it while it is being destroyed.  The second order finds nothing."""
+
+    async def connect(*_: object) -> tuple[DomainLink, WrapperHello]:
+        return SilentLink(), WrapperHello(b"e" * 16, 1, 1, True, "s", "1", "i")
+
+    class Counting(Heard):
+        ended = 0
+
+        def on_power_done(self, domain: DomainId, action: PowerAction) -> None:
+            self.ended += action is PowerAction.DESTROY
+
+    async def scenario() -> int:
+        heard = Counting()
+        loop = asyncio.get_running_loop()
+
+        def call_soon(_delay_s: float, action: Callable[[], None]) -> None:
+            loop.call_soon(action)
+
+        domains = LocalDomains(FakeHypervisor(time.monotonic, call_soon), connect, heard, 0.25)
+        await domains.open(keep_disks=False)
+        await domains.start(DomainSpec(BAD, "i", tmp_path / "a", tmp_path / "b", tmp_path / "c"))
+        failures: list[dict[str, Any]] = []
+        loop.set_exception_handler(lambda _loop, context: failures.append(context))
+        for _ in range(2):
+            domains.power(BAD, PowerAction.DESTROY)
+        async with asyncio.timeout(10):
+            while not heard.ended:
+                await asyncio.sleep(0)
+        await domains.close()
+        assert failures == []
+        return heard.ended
+
+    assert asyncio.run(scenario()) == 1

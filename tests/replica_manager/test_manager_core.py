@@ -6,6 +6,7 @@ from agreement.messages import Entry, ServerLeft
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.effects import ClientIssued, RequestAccepted
 from replica_manager.cell.entries import OpenClient, Request, encode_entry
+from replica_manager.cell.roles import Role
 from replica_manager.execution.feed import Power, PowerAction
 from replica_manager.identifiers import ClientId, DomainId
 from replica_manager.intake.port import Outcome, Submission
@@ -188,10 +189,11 @@ def test_an_idle_cell_comes_to_rest(sink: RecordingSink) -> None:
 def test_votes_that_came_before_their_entry_count(sink: RecordingSink) -> None:
     cell = LockstepCell(1)
     core = cell.cores[0]
-    core.voter.record_vote(DomainId("s1.g1"), core.requests.last + 2, b"x" * 32)
+    sequence = core.requests.last + 2
+    core.voter.record_vote(DomainId("s1.g1"), sequence, b"x" * 32)
     client = cell.open_client(0, sink)
     cell.submit(0, sink, client, 1, b"get a")
-    record = core.requests.explain(core.requests.last)
+    record = core.requests.explain(sequence)
     assert record is not None
     assert record.votes[DomainId("s1.g1")] == b"x" * 32
     assert record.is_contested
@@ -237,13 +239,32 @@ def test_a_stopped_active_domain_is_replaced_by_the_minimum_of_passive_ones(sink
     assert second.replies[-1][2] is Outcome.ANSWERED
 
 
-def test_a_lying_domain_keeps_its_request_open_and_is_named(sink: RecordingSink) -> None:
+def test_a_lying_domain_is_outvoted_by_a_sleeper_and_convicted(sink: RecordingSink) -> None:
+    """Detected, replaced for the vote, proven: no timer passes here."""
+    cell = LockstepCell(1)
+    liar = DomainId("s1.g1")
+    client = cell.open_client(0, sink)
+    cell.domains[liar].rows[b"a"] = b"planted"
+    cell.submit(0, sink, client, 1, b"get a")
+    assert [(outcome, reply) for _, _, outcome, reply in sink.replies] == [(Outcome.ANSWERED, b"")]
+    assert any(kind == "vote_diverged" for _, kind, _ in cell.events)
+    for core in cell.cores:
+        assert core.cell.domains[liar].role is Role.RETIRED
+        assert not core.cell.is_counted(liar)
+
+
+def test_lying_domains_beyond_the_bound_keep_their_request_open_and_are_named(sink: RecordingSink) -> None:
+    """Honesty: three domains say three things; nothing is answered, also later."""
     cell = LockstepCell(1)
     client = cell.open_client(0, sink)
-    cell.domains[DomainId("s1.g1")].rows[b"a"] = b"planted"
+    for domain in ("s1.g1", "s0.g2", "s1.g2"):
+        cell.domains[DomainId(domain)].rows[b"a"] = domain.encode()
     cell.submit(0, sink, client, 1, b"get a")
+    for _ in range(50):
+        cell.tick(50)
     assert sink.replies == []
-    assert any(kind == "vote_diverged" for _, kind, _ in cell.events)
+    assert any(kind == "vote_exceeded" for _, kind, _ in cell.events)
+    assert all(core.cell.is_counted(domain) for core in cell.cores for domain in core.cell.domains)
 
 
 def test_a_full_cell_refuses_and_the_request_is_surely_not_executed(sink: RecordingSink) -> None:

@@ -8,10 +8,12 @@ import pytest
 from agreement.messages import Entry, ServerLeft
 from exec_wrapper.wire import NextPart, TakeState
 from replica_manager.cell.cell_state import CellState
-from replica_manager.cell.entries import CellEntry, Offer, Stopped, encode_entry
+from replica_manager.cell.entries import CellEntry, Offer, Promote, Stalled, Stopped, encode_entry
 from replica_manager.cell.roles import Role
 from replica_manager.identifiers import DomainId
 from replica_manager.intake.port import Outcome, Submission
+from replica_manager.manager_core import ManagerCore
+from replica_manager.peer_messages import Position
 from replica_manager.recovery.state_digests import StateReader
 from tests.replica_manager.lockstep_cell import LockstepCell, RecordingSink
 from tests.simulation.cell.planted import SkipsAtActivation
@@ -90,6 +92,87 @@ def test_l1_a_the_domains_of_one_server_need_not_have_what_another_had_stable() 
     assert outcomes(again) == [Outcome.ANSWERED]
     for domain in (DomainId("s2.g1"), PASSIVE_1):
         assert cell.domains[domain].rows == {b"a": b"x"}
+
+
+def outcomes_when_two_numbers_stall_in_the_wrong_order(manager: type[ManagerCore]) -> list[Outcome]:
+    """L1, B (f = 1): a1 is silent, s and s+1 are open; some server orders Stalled(s+1) before Stalled(s)."""
+    cell = LockstepCell(1, is_repairing=False)
+    for core in cell.cores:
+        core.__class__ = manager
+    sink = RecordingSink()
+    clients = [cell.open_client(0, sink) for _ in range(2)]
+    cell.muted.add(ACTIVE_1)
+    cell.pass_time(100)
+    for client in clients:
+        cell.submit(0, sink, client, 1, b"append a y")
+    cell.order_entry(Stalled(cell.sequence, cell.sequence, [ACTIVE_0], 1))
+    cell.pass_time(200)
+    return outcomes(sink)
+
+
+def test_l1_b_a_domain_activated_for_a_higher_number_answers_the_lower_one_too() -> None:
+    """Its cursor decides where it starts, not the number that stalled."""
+    assert outcomes_when_two_numbers_stall_in_the_wrong_order(ManagerCore) == [Outcome.ANSWERED] * 2
+
+
+def test_l1_b_planted_a_domain_that_starts_where_it_was_activated_answers_neither() -> None:
+    """The scenario above finds it."""
+    assert outcomes_when_two_numbers_stall_in_the_wrong_order(SkipsAtActivation) == []
+
+
+def outcomes_when_a_promotion_comes_between_a_number_and_its_voters_end(manager: type[ManagerCore]) -> list[Outcome]:
+    """L1, C: 1. s waits for a1.  2. Promote(p0), above it.  3. a1 dies; no time passes."""
+    cell = LockstepCell(1, is_repairing=False)
+    for core in cell.cores:
+        core.__class__ = manager
+    sink = RecordingSink()
+    client = cell.open_client(0, sink)
+    cell.muted.add(ACTIVE_1)
+    cell.submit(0, sink, client, 1, b"append a y")
+    cell.order_entry(Promote(PASSIVE_0, cell.sequence))
+    kill(cell, ACTIVE_1, PASSIVE_1)
+    return outcomes(sink)
+
+
+def test_l1_c_a_promoted_domain_answers_what_was_open_before_it() -> None:
+    """A promotion moves no cursor."""
+    assert outcomes_when_a_promotion_comes_between_a_number_and_its_voters_end(ManagerCore) == [Outcome.ANSWERED]
+
+
+def test_l1_c_planted_a_promoted_domain_that_starts_above_leaves_it_open() -> None:
+    """The scenario above finds it."""
+    assert outcomes_when_a_promotion_comes_between_a_number_and_its_voters_end(SkipsAtActivation) == []
+
+
+def test_l1_a_with_stalls_what_one_server_alone_had_stable_is_answered_after_its_crash() -> None:
+    """L1, A (f = 2), the rounds opened by stalls: 1. a1 lies on r0; p0 is activated and votes: only server 0 learns
+    that r0 is stable, nothing leaves it any more; the other managers are slow.  2. r1 is open too.  3. Server 0
+    crashes, fenced: T = 2, and of r0 there is one vote against another.  4. A further round finds a domain whose
+    cursor is at r0.
+    """
+    cell = LockstepCell(2, is_repairing=False)
+    sink, again = RecordingSink(), RecordingSink()
+    first, second = cell.open_client(2, sink), cell.open_client(2, sink)
+    cell.domains[ACTIVE_1].rows[b"a"] = b"a lie"
+    cell.pass_time(100)
+    cell.is_lost = lambda sender, _receiver, message: sender == 0 and not isinstance(message, Position)
+    for core in cell.cores[1:]:
+        core.faults.look = lambda *_args: None  # type: ignore[method-assign]
+    cell.submit(2, sink, first, 1, b"get a")
+    cell.submit(2, sink, second, 1, b"append b x")
+    assert PASSIVE_0 in {record.domain for record in cell.cores[2].cell.domains_in(Role.ACTIVE)}
+    assert sink.replies == []
+    for core in cell.cores[1:]:
+        del core.faults.look
+    cell.muted |= {ACTIVE_0, PASSIVE_0}
+    cell.order_change(ServerLeft(0, True))
+    cell.pass_time(2_000)
+    cell.submit(2, again, first, 1, b"get a")
+    cell.submit(2, again, second, 1, b"append b x")
+    assert [(outcome, reply[-1:]) for _, _, outcome, reply in again.replies] == [
+        (Outcome.ANSWERED, b""),
+        (Outcome.ANSWERED, b"x"),
+    ]
 
 
 def test_votes_that_a_domain_gave_before_it_stopped_count() -> None:

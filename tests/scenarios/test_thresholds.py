@@ -124,23 +124,41 @@ def test_l10_planted_the_first_counted_wins() -> None:
 
 @pytest.mark.parametrize("f", [1, 2, 3])
 def test_a_wrong_majority_below_the_threshold_is_not_believed(f: int) -> None:
-    """f equal lies and one correct vote: the leading digest is the wrong one."""
+    """f equal lies and one correct vote: the leading digest is the wrong one, until as many sleepers have voted."""
     cell = LockstepCell(f)
+    liars = [DomainId(f"s{server}.g1") for server in range(f)]
+    corrupt(cell, *liars)
+    sink = RecordingSink()
+    client = cell.open_client(0, sink)
+    cell.submit(0, sink, client, 1, b"get a")
+    assert "vote_diverged" in kinds(cell)
+    assert [(outcome, reply) for _, _, outcome, reply in sink.replies] == [(Outcome.ANSWERED, b"")]
+    assert not any(cell.cores[0].cell.is_counted(liar) for liar in liars)
+
+
+@pytest.mark.parametrize("f", [1, 2, 3])
+def test_a_wrong_majority_leads_for_ever_when_nobody_else_can_vote(f: int) -> None:
+    """More than f faults: without sleepers the request stays open, and the disagreement is named."""
+    cell = LockstepCell(f, is_repairing=False)
+    kill(cell, *[DomainId(f"s{server}.g2") for server in range(f + 1)])
     corrupt(cell, *[DomainId(f"s{server}.g1") for server in range(f)])
     sink = RecordingSink()
     client = cell.open_client(0, sink)
     cell.submit(0, sink, client, 1, b"get a")
+    for _ in range(20):
+        cell.tick(50)
     assert sink.replies == []
-    assert "vote_diverged" in kinds(cell)
+    assert "vote_exceeded" in kinds(cell)
 
 
 def test_a_later_number_is_answered_while_an_earlier_one_is_open() -> None:
     """Replying out of order is safe: the linearization is the agreed order; updates wait for the contiguous prefix."""
     cell = LockstepCell(1)
-    corrupt(cell, ACTIVE_1)
     first, second = RecordingSink(), RecordingSink()
     client, other = cell.open_client(0, first), cell.open_client(0, second)
+    cell.is_lost = lambda *_: True
     cell.submit(0, first, client, 1, b"get a")
+    cell.is_lost = lambda *_: False
     prefix = cell.cores[0].buffer.prefix
     for number in range(1, 15):
         cell.submit(0, second, other, number, b"append b x")
@@ -183,8 +201,9 @@ def test_a_vote_that_comes_late_and_differs_is_named_and_changes_nothing() -> No
 
 
 def test_a_second_different_vote_does_not_replace_the_first() -> None:
-    """One vote per domain and number; equivocation is named."""
-    cell = LockstepCell(1)
+    """One vote per domain and number; equivocation is named.  No sleeper is there to end the vote otherwise."""
+    cell = LockstepCell(1, is_repairing=False)
+    kill(cell, PASSIVE_0, PASSIVE_1)
     sink = RecordingSink()
     client = cell.open_client(0, sink)
     cell.muted.add(ACTIVE_1)
@@ -196,7 +215,9 @@ def test_a_second_different_vote_does_not_replace_the_first() -> None:
         core.voter.record_vote(ACTIVE_1, record.sequence, digest)
     cell.settle()
     assert sink.replies == []
+    assert record.votes[ACTIVE_1] == b"d" * 32
     assert "vote_contradicts" in kinds(cell)
+    assert not core.cell.is_counted(ACTIVE_1), "that is proof"
 
 
 class AppliesWhatItHas(Voter):
@@ -213,8 +234,9 @@ class AppliesWhatItHas(Voter):
 
 
 def sleepers_row_after_a_lie(cell: LockstepCell) -> bytes:
-    """a0 writes a wrong row; its passive neighbour is woken for a checkpoint."""
+    """a0 writes a wrong row, and its vote reaches nobody; its passive neighbour is woken for a checkpoint."""
     corrupt(cell, ACTIVE_0)
+    cell.is_lost = lambda *_: True
     sink = RecordingSink()
     client = cell.open_client(0, sink)
     cell.submit(0, sink, client, 1, b"append a x")

@@ -29,6 +29,10 @@ from exec_wrapper.wire import (
 ROWS_PER_PART = 8
 
 
+class DomainDied(Exception):
+    """Raised by a domain that ends while it handles a frame: its hypervisor tells."""
+
+
 class FakeDomain:
     """One execution replica; `receive` returns its answers."""
 

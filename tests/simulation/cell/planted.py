@@ -69,8 +69,8 @@ class ForgetfulTable(ClientTable):
 class PrivateOpinion(CellState):
     """Has a server's own knowledge decide."""
 
-    def _apply_progress(self, server: int, entry: Progress) -> tuple[Effect, ...]:
-        effects = super()._apply_progress(server, entry)
+    def _apply_progress(self, sequence: int, server: int, entry: Progress) -> tuple[Effect, ...]:
+        effects = super()._apply_progress(sequence, server, entry)
         self.members[server].durable += 1
         return effects
 
