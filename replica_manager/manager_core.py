@@ -375,6 +375,7 @@ class ManagerCore:
             case StateDigests(domain=domain, point=point, content_digest=content_digest):
                 if self.board.report(DomainId(domain), point, content_digest):
                     self._close_points([point])
+                self.answers.note_state(message)
                 self.repair.on_state_digests(message, self._output)
             case FetchPart(point=point, domain=domain, index=index):
                 self._output.parts_wanted.append(PartWanted(point, DomainId(domain), index, server))

@@ -94,6 +94,8 @@ class Feed:
         """Positions at which the domain will give its state, ascending."""
         self.state_point = 0
         """Position whose state is streaming; 0: none."""
+        self.state_part_count = 0
+        """Parts of it that have come."""
         self.executing: deque[int] = deque()
         """Handed and not answered, ascending."""
         self._executing_bytes: deque[int] = deque()
@@ -354,7 +356,7 @@ class Feed:
         if not self.points or self.points[0] > self.cursor or self.state_point:
             return False
         assert self.points[0] == self.cursor, "a feed passed a position whose state was wanted"
-        self.state_point = self.points.popleft()
+        self.state_point, self.state_part_count = self.points.popleft(), 0
         out.append(TakeState(self.previous, self.state_point, self._settings.state_format))
         self.previous = self.state_point - 1
         return True

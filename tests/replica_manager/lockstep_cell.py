@@ -45,7 +45,7 @@ def core_settings(server: int, f: int, feed: FeedSettings = FEED, *, is_repairin
         stall_start_ms=250,
         feed=feed,
         faults=FaultSettings(stall_start_ms=250, stall_max_ms=5_000, offer_delay_ms=0),
-        watch=WatchSettings(applied_timeout_ms=5_000, execution_limit_ms=20_000),
+        watch=WatchSettings(applied_timeout_ms=5_000, state_timeout_ms=5_000, execution_limit_ms=20_000),
         repair=RepairSettings(is_immediate=is_repairing, patience_ms=10_000, feed=feed),
     )
 
