@@ -80,6 +80,7 @@ class SimulatedClient:
             self.is_to_kill = False
             payload = b"set " + key + b" " + value
             self._history.lethal.add(payload)
+            self._history.is_bound_exceeded = True
         self._operation = Operation(self._client, self._number, payload, self._world.now_us)
         self._history.operations.append(self._operation)
         self._send()

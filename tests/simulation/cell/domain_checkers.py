@@ -57,7 +57,7 @@ def check_no_accusation(history: History) -> None:
         if is_accusation or is_conviction:
             require(domain in history.faulty, "no conviction of a correct domain", f"server {server}: {kind} {data}")
         # Votes that differ, and too many faults, need a liar; too many, more than the bound allows.
-        is_allowed = bool(history.faulty) if kind == "vote_diverged" else kind != "vote_exceeded"
+        is_allowed = {"vote_diverged": bool(history.faulty), "vote_exceeded": history.is_bound_exceeded}.get(kind, True)
         require(is_allowed, "no conviction of a correct domain", f"server {server}: {kind} {data}")
 
 

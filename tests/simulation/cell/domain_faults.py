@@ -1,6 +1,7 @@
 """Makes domains faulty, as far as the bound allows."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from replica_manager.cell.roles import Role
 from replica_manager.identifiers import DomainId
@@ -85,7 +86,7 @@ class DomainFaults:
         """
         self._boot_faults_left = count
         for server in self._servers:
-            server.on_boot = lambda domain, server=server: self._maybe_spoil(server, domain)
+            server.on_boot = partial(self._maybe_spoil, server)
 
     def _maybe_spoil(self, server: SimulatedServer, domain: DomainId) -> None:
         draw = self._world.random

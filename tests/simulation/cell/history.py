@@ -39,6 +39,8 @@ class History:
         """Domains that were booted for a repair."""
         self.lethal: set[bytes] = set()
         """Payloads that kill every domain that executes them."""
+        self.is_bound_exceeded = False
+        """Whether such a payload was sent."""
         self.held: dict[int, int] = {}
         """Request that the cell holds → when that was first noticed, in µs."""
         self.resolutions: dict[int, RequestResolved] = {}

@@ -68,8 +68,9 @@ class WrongUpdate(Misbehaviour):
 
     def say(self, frame: ToWrapper, right: FromWrapper) -> list[FromWrapper]:
         """Change the update."""
-        is_write = isinstance(right, Executed) and right.update
-        return [right._replace(update=right.update + b"~")] if is_write else [right]  # type: ignore[union-attr,call-arg]
+        if isinstance(right, Executed) and right.update:
+            return [right._replace(update=right.update + b"~")]
+        return [right]
 
 
 class HiddenUpdate(Misbehaviour):
@@ -77,8 +78,9 @@ class HiddenUpdate(Misbehaviour):
 
     def say(self, frame: ToWrapper, right: FromWrapper) -> list[FromWrapper]:
         """Drop every other update."""
-        is_hidden = isinstance(right, Executed) and right.update and self.draw.random() < 0.5
-        return [right._replace(update=b"")] if is_hidden else [right]  # type: ignore[call-arg]
+        if isinstance(right, Executed) and right.update and self.draw.random() < 0.5:
+            return [right._replace(update=b"")]
+        return [right]
 
 
 class Silence(Misbehaviour):
@@ -185,7 +187,7 @@ class EndlessState(Misbehaviour):
     def answer(self, frame: ToWrapper, honest: list[FromWrapper]) -> list[FromWrapper]:
         """Give as many parts as are asked for, and never the last one."""
         said = super().answer(frame, honest)
-        missing = frame.count - len(said) if isinstance(frame, NextPart) else 0  # type: ignore[operator]
+        missing = frame.count - len(said) if isinstance(frame, NextPart) else 0
         for _ in range(missing):
             self._given = self._given._replace(index=self._given.index + 1)
             said.append(self._given)

@@ -85,7 +85,7 @@ class Options:
             stall_start_ms=250,
             feed=self.feed_settings(),
             faults=FaultSettings(stall_start_ms=250, stall_max_ms=4_000),
-            watch=WatchSettings(applied_timeout_ms=3_000, execution_limit_ms=8_000),
+            watch=WatchSettings(applied_timeout_ms=3_000, state_timeout_ms=2_000, execution_limit_ms=8_000),
             repair=RepairSettings(is_immediate=True, patience_ms=2_000, feed=self.feed_settings()),
         )
 

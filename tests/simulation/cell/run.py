@@ -148,7 +148,8 @@ def run_seed(seed: int, plant: Plant | None = None) -> dict[str, Any]:
     return {
         "seed": seed,
         "options": asdict(options),
-        "events": dict(run.history.events),
+        "events": {kind: count for kind, count in run.history.events.items() if count},
+        "faulty": dict(run.history.faulty),
         "requests": len(run.history.operations),
         "world_events": run.world.event_count,
         "virtual_s": run.world.now_us / 1e6,
