@@ -32,7 +32,7 @@ from replica_manager.voting.vote_count import Diverged, Exceeded, Stable
 ATTEMPTS_MAX = 3
 """Points ordered for one fresh domain before another one is tried."""
 BACKOFF_MS_MIN, BACKOFF_MS_MAX = 1_000, 60_000
-"""Between a failed attempt to boot a domain and the next one."""
+"""Between a failed attempt to boot or fill a domain and the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,8 @@ class Repair:
         self._tried_generation = 0
         self._backoff_ms = BACKOFF_MS_MIN
         self._not_before_ms = 0
+        self._has_failed = False
+        """Whether a domain was given up, and the time to wait is not counted yet."""
         self._moved: tuple[object, ...] = ()
         self._moved_ms = 0
 
@@ -84,6 +86,8 @@ class Repair:
 
     def maybe_begin(self, now_ms: int, output: CoreOutput) -> None:
         """Boot a fresh domain if one is needed and none is under way."""
+        if self._has_failed:
+            self._wait(now_ms)
         if self._fresh is not None or not self._settings.is_immediate or now_ms < self._not_before_ms:
             return
         if not self._needs_domain():
@@ -226,10 +230,15 @@ class Repair:
     def on_gone(self, domain: DomainId, now_ms: int) -> None:
         """A domain ended; if it is the fresh one another is tried after a while."""
         if domain == self._fresh:
-            self._not_before_ms = now_ms + self._backoff_ms
-            self._backoff_ms = min(BACKOFF_MS_MAX, 2 * self._backoff_ms)
+            self._wait(now_ms)
             if domain not in self._cell.domains:
                 self._forget()  # no entry will tell
+
+    def _wait(self, now_ms: int) -> None:
+        """Before the next domain is booted: what made this one fail may last."""
+        self._has_failed = False
+        self._not_before_ms = now_ms + self._backoff_ms
+        self._backoff_ms = min(BACKOFF_MS_MAX, 2 * self._backoff_ms)
 
     def _forget(self) -> None:
         self._fresh = self._vote = self.filling = None
@@ -242,6 +251,7 @@ class Repair:
         output.events.append(NamedEvent("repair_retried", data))
         if self._attempt >= ATTEMPTS_MAX or self.filling is not None:
             # Part of a state may be in it already.
+            self._has_failed = True
             output.proposals.append(encode_entry(Stopped(domain, f"repair failed: {reason}", self._cell.sequence)))
             return
         self._order_point(output)
@@ -259,6 +269,9 @@ class Repair:
             return
         self._maybe_order_again(output)
         self._maybe_order_ready(output)
+        if self._vote is not None and self._buffer.prefix < self._vote.point.point - 1:
+            self._touch(now_ms)  # sleepers cannot be there yet: an earlier number is open, and others see to that
+            return
         moved = (
             self._attempt,
             self._is_ordered,
