@@ -408,7 +408,7 @@ class ManagerCore:
     def _on_complete(self, record: RequestRecord) -> None:
         assert record.stable_digest is not None
         if record.is_skipped:
-            self.admission.on_decided(self._output, record.client, record.number, Outcome.SKIPPED)
+            self.admission.on_skipped(self._output, record)
             return
         reply = record.values[record.stable_digest][0]
         self.admission.on_stable(self._output, record, reply)
