@@ -59,6 +59,11 @@ class Filling:
         return self.changes > 2 * len(self._givers)
 
     @property
+    def awaits_parts(self) -> bool:
+        """Whether parts were asked for that have not come; else the domain has something to take in."""
+        return bool(self._missing())
+
+    @property
     def giver_server(self) -> int:
         """Where that copy is."""
         return int(server_of(self.giver))

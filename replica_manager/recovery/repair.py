@@ -269,8 +269,8 @@ class Repair:
             return
         self._maybe_order_again(output)
         self._maybe_order_ready(output)
-        if self._vote is not None and self._buffer.prefix < self._vote.point.point - 1:
-            self._touch(now_ms)  # sleepers cannot be there yet: an earlier number is open, and others see to that
+        if self._is_waiting():
+            self._touch(now_ms)
             return
         moved = (
             self._attempt,
@@ -286,9 +286,17 @@ class Repair:
             self._touch(now_ms)
             self._on_standstill(output)
 
+    def _is_waiting(self) -> bool:
+        """Whether others have to go on first: it is no fault of those who take part in this repair."""
+        if self._vote is None:
+            return self._cell.state_point is not None  # another server's repair
+        # While an earlier number is open no sleeper can be at the point.
+        return self._buffer.prefix < self._vote.point.point - 1
+
     def _maybe_order_again(self, output: CoreOutput) -> None:
         """The point was void, since another one was open then."""
-        if not self._is_ordered and self._vote is None and self._cell.state_point is None:
+        current = self._cell.state_point
+        if not self._is_ordered and self._vote is None and (current is None or current.kind != REPAIR):
             self._order_point(output)
 
     def _on_standstill(self, output: CoreOutput) -> None:
@@ -296,11 +304,12 @@ class Repair:
         if filling is not None:
             if filling.is_set:
                 return  # only the order is missing
-            if filling.moved and filling.giver_server != self._server:
+            if filling.awaits_parts and not filling.has_tried_all:
                 filling.change_giver()
                 self._advance(output)
                 return
-            self._try_again("the fresh domain does not take its state in", output)
+            who = "no copy of the agreed state comes" if filling.awaits_parts else "it does not take its state in"
+            self._try_again(who, output)
             return
         for domain in () if vote is None else vote.missing:
             entry = Suspected(domain, "it does not give its state in time", self._cell.sequence)
