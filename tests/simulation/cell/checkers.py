@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from agreement.changes import Entry
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.effects import Effect, RequestAccepted, RequestResolved
+from replica_manager.voting.vote_count import vote_digest
 from tests.simulation.cell.history import History
 from tests.simulation.cell.rules import require
 
@@ -45,6 +46,8 @@ class Model:
         rows: dict[bytes, bytes] = {}
         self.replies: dict[tuple[bytes, int], tuple[int, bytes]] = {}
         self.writes: list[tuple[int, bytes, bytes]] = []
+        self.digests: dict[int, bytes] = {}
+        """Number of a request → digest of its reply and update."""
         self.timestamps_us: list[int] = []
         self.skipped_requests: set[tuple[bytes, int]] = set()
         ordered: list[tuple[int, Effect]] = []
@@ -65,15 +68,20 @@ class Model:
         self.timestamps_us.append(request.timestamp_us)
         if sequence in self.skipped:
             self.skipped_requests.add(identity)
+            self.digests[sequence] = vote_digest(b"", b"")
             return
         command, key, *value = request.payload.split(b" ", 2)
         old = rows.get(key, b"")
         if command == b"get":
-            self.replies[identity] = (sequence, old)
+            self._note(identity, sequence, old, b"")
             return
         rows[key] = value[0] if command == b"set" else old + value[0]
         self.writes.append((sequence, key, rows[key]))
-        self.replies[identity] = (sequence, b"%d:" % request.timestamp_us + rows[key])
+        self._note(identity, sequence, b"%d:" % request.timestamp_us + rows[key], key + b" " + rows[key])
+
+    def _note(self, identity: tuple[bytes, int], sequence: int, reply: bytes, update: bytes) -> None:
+        self.replies[identity] = (sequence, reply)
+        self.digests[sequence] = vote_digest(reply, update)
 
     def rows_before(self, cursor: int) -> dict[bytes, bytes]:
         """Return the state after every entry before `cursor`."""
@@ -112,6 +120,14 @@ def check_cell_states(servers: "Iterable[SimulatedServer]") -> None:
         digest = server.core.cell.full_digest()
         other = seen.setdefault(server.core.cell.sequence, digest)
         require(digest == other, "cell state", f"at {server.core.cell.sequence}")
+
+
+def check_stable(history: History, model: Model) -> None:
+    """What a server took for stable, reply and update, is what a correct replica says."""
+    for sequence, digests in history.stable.items():
+        right = model.digests[sequence]
+        wrong = {server for server, digest in digests.items() if digest != right}
+        require(not wrong, "only what is right becomes stable", f"{sequence} on servers {wrong}")
 
 
 def check_timestamps(history: History, model: Model) -> None:

@@ -84,6 +84,11 @@ def check_kept_without_proof(history: History) -> None:
             require(is_allowed, "suspicion alone gives nobody up", f"server {server}: {data}")
 
 
+def check_held(history: History) -> None:
+    """A request that killed more domains than the bound allows is held before all are gone."""
+    require(bool(history.held), "deadly requests are held", sorted(history.faulty))
+
+
 def check_can_go_on(servers: "Iterable[SimulatedServer]", history: History) -> None:
     """The invariant that makes the cell live: each correct domain of a live server has voted on an open number, or can
     still execute it, or its server has the number stable.

@@ -41,6 +41,8 @@ class History:
         """Payloads that kill every domain that executes them."""
         self.is_bound_exceeded = False
         """Whether such a payload was sent."""
+        self.stable: dict[int, dict[int, bytes]] = {}
+        """Number → server → the digest that was stable there."""
         self.held: dict[int, int] = {}
         """Request that the cell holds → when that was first noticed, in µs."""
         self.resolutions: dict[int, RequestResolved] = {}

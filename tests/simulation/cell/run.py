@@ -1,11 +1,11 @@
 """One simulated run: draw options from the seed, let things go wrong, stop that, see everything finish, check."""
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from agreement.identifiers import Identity, MemberId
 from tests.simulation.cell import checkers, domain_checkers, rest
+from tests.simulation.cell.canary import Plant
 from tests.simulation.cell.checkers import Model
 from tests.simulation.cell.client import SimulatedClient
 from tests.simulation.cell.faults import LAST_TRY_US, Faults
@@ -25,9 +25,6 @@ SETTLING_US = 400_000
 """What was ordered last is delivered everywhere by then."""
 QUIET_US = 600_000
 """Managers at rest have nothing to say to each other."""
-
-Plant = Callable[[SimulatedServer], None]
-"""Takes out a rule on one server, to see that a checker finds it."""
 
 
 class Run:
@@ -78,6 +75,7 @@ class Run:
         domain_checkers.check_can_go_on(self.live, self.history)
         self.network.heal_all()
         if self._is_lost():
+            domain_checkers.check_held(self.history)
             self.world.run_until(self.world.now_us + REST_US, lambda: False)
             self.check_safety()
             return
@@ -125,6 +123,7 @@ class Run:
         checkers.check_linearizable(self.history, model)
         checkers.check_timestamps(self.history, model)
         checkers.check_cell_states(self.live)
+        checkers.check_stable(self.history, model)
         domain_checkers.check_domains(self.live, self.history, model)
         domain_checkers.check_only_updates(self.live, self.history)
         domain_checkers.check_points(self.live, self.history)

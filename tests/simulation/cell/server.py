@@ -12,6 +12,7 @@ from agreement.output import Removed
 from exec_wrapper.wire import Execute, ToWrapper
 from replica_manager.core_output import CoreOutput
 from replica_manager.execution.feed import PowerAction
+from replica_manager.execution.request_log import RequestRecord
 from replica_manager.identifiers import DomainId
 from replica_manager.intake.port import ReplySink, Submission
 from replica_manager.manager_core import ManagerCore
@@ -23,6 +24,7 @@ from tests.simulation.cell.member import SimulatedMember
 from tests.simulation.cell.misbehaviour import Misbehaviour
 from tests.simulation.cell.network import Network
 from tests.simulation.cell.options import Options
+from tests.simulation.cell.rules import require
 from tests.simulation.cell.world import World
 from tests.simulation.fake_domain import FakeDomain
 from tests.simulation.fake_part_spool import MemorySpool
@@ -59,6 +61,8 @@ class SimulatedServer(SimulatedMember):
         self.on_boot: Callable[[DomainId], None] = lambda _domain: None
         self.suspended: set[DomainId] = set()
         self.spool = MemorySpool()
+        self._held: set[int] = set()
+        self.core.voter.on_prefix = self._on_stable
         self._is_core_armed = False
         self._busy_until_us = dict.fromkeys(self.domains, 0)
         self._told: dict[int, Position] = {}
@@ -115,6 +119,10 @@ class SimulatedServer(SimulatedMember):
             self.history.delivered(self.number, delivery.sequence, delivery.entry)
             self.core.deliver(delivery.sequence, delivery.entry)
 
+    def _on_stable(self, record: RequestRecord) -> None:
+        assert record.stable_digest is not None
+        self.history.stable.setdefault(record.sequence, {})[self.number] = record.stable_digest
+
     def _hear(self, events: Any) -> None:
         for event in events:
             self.history.event(self.number, type(event).__name__)
@@ -166,8 +174,11 @@ class SimulatedServer(SimulatedMember):
             reply.sink.replied(reply.client, reply.number, reply.outcome, reply.reply)
         self._repair(output)
         for resolution in output.resolved:
+            self._held.discard(resolution.sequence)
             self.history.resolutions[resolution.token] = resolution
         for event in output.events:
+            if event.kind == "request_held":
+                self._held.add(event.data["sequence"])
             self.history.core_event(self.number, event.kind, event.data, self.world.now_us)
         self._arm_core()
 
@@ -268,6 +279,8 @@ class SimulatedServer(SimulatedMember):
 
     def _feed(self, domain: DomainId, frame: ToWrapper) -> None:
         assert domain not in self.suspended, f"{domain} is asleep and was sent {type(frame).__name__}"
+        if isinstance(frame, Execute):
+            require(frame.sequence not in self._held, "held requests are fed to nobody", f"{domain}: {frame.sequence}")
         start_us = max(self.world.now_us + 60, self._busy_until_us[domain])
         end_us = start_us + self.world.random.randrange(50, 400) * self._slowness.get(domain, 1)
         end_us += self._behaviour(domain).delay_us(frame)
