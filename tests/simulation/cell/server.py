@@ -164,6 +164,7 @@ class SimulatedServer(SimulatedMember):
                 self.post(MemberId.server(peer), message)
         for peer, message in output.sends:
             self.post(MemberId.server(peer), message)
+        self._held -= {resolution.sequence for resolution in output.resolved}
         for domain, frame in output.frames:
             self._feed(domain, frame)
         for domain, action in output.power:
@@ -174,7 +175,6 @@ class SimulatedServer(SimulatedMember):
             reply.sink.replied(reply.client, reply.number, reply.outcome, reply.reply)
         self._repair(output)
         for resolution in output.resolved:
-            self._held.discard(resolution.sequence)
             self.history.resolutions[resolution.token] = resolution
         for event in output.events:
             if event.kind == "request_held":
@@ -237,10 +237,12 @@ class SimulatedServer(SimulatedMember):
     def _link(self, domain: DomainId) -> None:
         if not self.is_up or domain not in self.domains:
             return
-        hello = self._behaviour(domain).hello(self.domains[domain].hello())
+        replica = self.domains[domain]
+        hello = self._behaviour(domain).hello(replica.hello())
         if hello is None:
             self.world.after(HELLO_LIMIT_US, partial(self._give_up_boot, domain))
             return
+        replica.cursor, replica.previous = hello.cursor, hello.cursor - 1  # it believes what it claims
         self.core.on_domain_linked(domain, hello)
         self.touch()
 
