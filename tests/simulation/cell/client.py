@@ -64,6 +64,12 @@ class SimulatedClient:
             self._client = client
             self._next()
 
+    def send_one_more(self) -> None:
+        """Send a request beyond those that were drawn, if none is under way."""
+        if self.is_done:
+            self._left = 1
+            self._next()
+
     # -- requests ----------------------------------------------------------------------------------------------
 
     def _next(self) -> None:

@@ -21,6 +21,7 @@ SAFETY_PHASE_US = 6_500_000
 LIVENESS_PHASE_US = 60_000_000
 REST_US = 40_000_000
 """Time to declare a server crashed, to report and drop what need not be kept, and to restore redundancy."""
+NUDGE_US = 10_000_000
 SETTLING_US = 400_000
 """What was ordered last is delivered everywhere by then."""
 QUIET_US = 600_000
@@ -84,11 +85,19 @@ class Run:
             raise RuleBroken(f"liveness: {len(waiting)} of {len(self.clients)} clients wait")
         domain_checkers.check_can_go_on(self.live, self.history)
         self.world.run_until(self.world.now_us + SETTLING_US, lambda: False)
-        self.world.run_until(self.world.now_us + REST_US, self._is_at_rest)
+        self._come_to_rest()
         self.check()
         sent = self.history.manager_messages
         self.world.run_until(self.world.now_us + QUIET_US, lambda: False)
         rest.check_quiet(self.history.manager_messages - sent)
+
+    def _come_to_rest(self) -> None:
+        """Whoever is to be demoted waits until those who stay have voted, so now and then there is a request."""
+        for _ in range(REST_US // NUDGE_US):
+            if self.world.run_until(self.world.now_us + NUDGE_US, self._is_at_rest):
+                return
+            self.clients[0].send_one_more()
+        self.world.run_until(self.world.now_us + NUDGE_US, self._is_at_rest)
 
     def _is_quietly_finished(self) -> bool:
         return self.world.now_us >= LAST_TRY_US and self._is_finished()
