@@ -34,13 +34,16 @@ class MemoryLost(ManagerError):
 
 
 class CheckpointUnderWay(ManagerError):
-    """Raised when a checkpoint is asked for while domains still give their state for another: our misuse, try later."""
+    """Raised when a checkpoint is asked for while domains give their state for another point, or gives way to a repair.
+
+    Our misuse, or bad luck: try later.
+    """
 
     hint = "wait until it is complete, see 'spare events'"
 
     def __init__(self, open_point: int) -> None:
         """`open_point` is the position of the open one."""
-        super().__init__(f"a checkpoint at {open_point} is under way")
+        super().__init__(f"a checkpoint or repair at {open_point} is under way")
 
 
 class CannotRecord(ManagerError):

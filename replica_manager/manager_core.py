@@ -445,6 +445,7 @@ class ManagerCore:
             case StateDigests(domain=domain, point=point, content_digest=content_digest):
                 if self.board.report(DomainId(domain), point, content_digest):
                     self._close_points([point])
+                self.answers.note_state(message)
                 self.repair.on_state_digests(message, self._output)
             case FetchPart(point=point, domain=domain, index=index):
                 self._output.parts_wanted.append(PartWanted(point, DomainId(domain), index, server))
@@ -533,7 +534,7 @@ class ManagerCore:
         if record.stalled_ms is not None:
             self._event("stall_ended", sequence=record.sequence, ms=self.voter.now_ms - record.stalled_ms)
         if record.is_skipped:
-            self.admission.on_decided(self._output, record.client, record.number, Outcome.SKIPPED)
+            self.admission.on_skipped(self._output, record)
             return
         reply = record.values[record.stable_digest][0]
         self.admission.on_stable(self._output, record, reply)

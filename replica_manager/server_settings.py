@@ -43,7 +43,9 @@ def core_settings(config: Config, server_id: int) -> CoreSettings:
             extra_active=config.cell.extra_active,
         ),
         watch=WatchSettings(
-            applied_timeout_ms=updates.applied_timeout_ms, execution_limit_ms=timeouts.execution_limit_ms
+            applied_timeout_ms=updates.applied_timeout_ms,
+            state_timeout_ms=timeouts.state_ms,
+            execution_limit_ms=timeouts.execution_limit_ms,
         ),
         repair=RepairSettings(
             is_immediate=config.cell.repair == "immediate",

@@ -277,14 +277,19 @@ class CellState:
         return (StateCompared(point, current.token, tuple((name, digest) for name, digest in digests)),)
 
     def _apply_repair(self, sequence: int, entry: RepairPoint) -> tuple[Effect, ...]:
-        """Begin to fill fresh domains; a further attempt of the same server takes the place of the one before."""
+        """Begin to fill fresh domains; a further attempt of the same server takes the place of the one before.
+
+        A checkpoint gives way: one domain that does not give its state would else keep every repair out, also its own.
+        """
         if not self._table.may_begin(entry.domains):
             return (RepairRefused(tuple(entry.domains)),)
         host = int(server_of(DomainId(entry.domains[0])))
         former = self.state_point
-        if former is not None and (former.kind, former.host) != (REPAIR, host):
+        if former is not None and former.kind == REPAIR and former.host != host:
             return (RepairRefused(tuple(entry.domains)),)
         effects: list[Effect] = [] if former is None else [StateEnded(former.point)]
+        if former is not None and former.kind == CHECKPOINT:
+            effects.append(StateRefused(former.token, sequence))
         effects += self._table.begin(entry.domains, "to be filled", sequence)
         active, passive = self.domains_in(Role.ACTIVE), self.domains_in(Role.PASSIVE)
         donors = choose_donors(active, passive, self.threshold, host, entry.attempt)

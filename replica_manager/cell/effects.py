@@ -138,10 +138,11 @@ class StateEnded(NamedTuple):
 
 
 class StateRefused(NamedTuple):
-    """A checkpoint was asked for while another point is open: nothing happens."""
+    """A checkpoint was asked for while another point is open, or gave way to a repair: nothing is compared."""
 
     token: int
     open_point: int
+    """Position of the point that is open instead."""
 
 
 class DomainFilled(NamedTuple):

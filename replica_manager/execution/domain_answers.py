@@ -30,8 +30,9 @@ from replica_manager.identifiers import DomainId
 from replica_manager.peer_messages import StateDigests, Votes
 from replica_manager.recovery.repair import Repair
 from replica_manager.recovery.state_digests import CheckpointBoard, StateOrderError, StateReader
+from replica_manager.recovery.state_vote import StateVote
 from replica_manager.updates.update_buffer import UpdateBuffer
-from replica_manager.voting.vote_count import vote_digest
+from replica_manager.voting.vote_count import Stable, vote_digest
 from replica_manager.voting.voter import Voter
 
 STATE_CREDIT = 4
@@ -63,6 +64,8 @@ class DomainAnswers:
         """The newest point of each domain whose stream was stopped, and how many parts of it may still come."""
         self._reports: dict[DomainId, StateDigests] = {}
         """The newest state digests of each local domain: told again until the point is closed."""
+        self._state_vote: StateVote | None = None
+        """What domains of all servers gave at the newest point."""
         self._completed_points: list[int] = []
 
     def take(self, domain: DomainId, frames: Sequence[FromWrapper], output: CoreOutput) -> str | None:
@@ -120,6 +123,7 @@ class DomainAnswers:
             raise StateOrderError("sent state without being asked")
         reader.take(part)
         feed.state_part_count += 1
+        self._refuse_excess(part)
         point = self._cell.state_point
         if point is not None and (point.point, point.kind) == (part.point, REPAIR):
             output.parts.append((feed.domain, part))
@@ -142,9 +146,32 @@ class DomainAnswers:
         domain = DomainId(report.domain)
         self._reports[domain] = report
         output.broadcasts.append(report)
+        self.note_state(report)
         if self._board.report(domain, report.point, report.content_digest):
             self._completed_points.append(report.point)
         self._repair.on_state_digests(report, output)
+
+    def note_state(self, report: StateDigests) -> None:
+        """A domain, here or elsewhere, has given its whole state."""
+        point = self._cell.state_point
+        if point is None or point.point != report.point:
+            return
+        if self._state_vote is None or self._state_vote.point.point != point.point:
+            self._state_vote = StateVote(point)
+        self._state_vote.report(DomainId(report.domain), report.part_digests)
+
+    def _refuse_excess(self, part: StatePart) -> None:
+        """A state that is longer than the agreed one differs from it, and may never end.
+
+        Raises:
+            StateOrderError: this part is beyond the agreed state.
+        """
+        vote = self._state_vote
+        if vote is None or vote.point.point != part.point:
+            return
+        outcome = vote.outcome(self._cell.threshold, self._cell.f_prime, self._cell.is_counted)
+        if isinstance(outcome, Stable) and part.index >= len(vote.parts_of(outcome.digest)):
+            raise StateOrderError(f"gave part {part.index} at {part.point}, beyond the end of the agreed state")
 
     def cancel_state(self, point: int, output: CoreOutput) -> None:
         """Nobody needs the state at `point` any more: let who streams it stop."""

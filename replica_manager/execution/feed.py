@@ -363,7 +363,7 @@ class Feed:
         if not self.points or self.points[0] > self.cursor or self.state_point:
             return False
         assert self.points[0] == self.cursor, "a feed passed a position whose state was wanted"
-        self.state_point = self.points.popleft()
+        self.state_point, self.state_part_count = self.points.popleft(), 0
         out.append(TakeState(self.previous, self.state_point, self._settings.state_format))
         self.previous = self.state_point - 1
         return True

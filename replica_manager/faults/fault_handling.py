@@ -191,13 +191,15 @@ class FaultHandling:
 
     def _offers_due(self, now_ms: int) -> list[tuple[DomainId, int]]:
         due = []
+        has_clean = any(record.is_clean_passive for record in self._cell.domains_in(Role.PASSIVE))
         for feed in self._feeds.values():
             record = self._cell.domains.get(feed.domain)
             can_help = feed.role is Role.PASSIVE and feed.power is not Power.GONE and feed.is_linked
             if record is None or not can_help or feed.domain in self._offered[1]:
                 continue
-            # A suspected one is better than none, but only when no other came forward, and before the round is over.
-            patience_ms = self.clock.limit_ms // 2 if record.suspicion else 0
+            # A suspected one is better than none, but only when no other came forward; and it must come before the
+            # next round, which may be due after `limit_ms` and would have it wait again.
+            patience_ms = self.clock.limit_ms // 2 if record.suspicion and has_clean else 0
             due.append((feed.domain, self._offer_due_ms.get(feed.domain, now_ms) + patience_ms))
         return due
 

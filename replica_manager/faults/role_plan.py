@@ -64,8 +64,10 @@ def _maybe_demote(active: Sequence[DomainRecord], threshold: int, voted: Collect
     load = Counter(record.server for record in active)
     chosen = max(active, key=lambda record: (bool(record.suspicion), load[record.server], record.since, record.domain))
     staying = [record for record in active if record is not chosen]
-    # Who stays must be able to answer alone: else the next request would stall for want of the one demoted.
-    if len(staying) < threshold or (voted is not None and any(record.domain not in voted for record in staying)):
+    # `T` of those who stay must be able to answer alone: else the next request would stall for want of the one demoted.
+    # Not all of them: two silent ones would keep each other active for ever.
+    able = [record for record in staying if voted is None or record.domain in voted]
+    if len(able) < threshold:
         return None
     reason = chosen.suspicion or f"{len(active)} domains are active, {threshold} suffice"
     return Step(chosen.domain, False, reason)

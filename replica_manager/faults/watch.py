@@ -1,8 +1,8 @@
 """What a server knows alone of its own domains: which of them does not do in time what it was handed.
 
 A silent voter of an open number is found by the stall clock, whoever hosts it.  Here are the cases that no vote shows:
-a sleeper that does not apply, an extra active domain that is silent while others suffice, a domain that never makes its
-state durable or does not give it, and a request that takes longer than any may.
+a sleeper that does not apply, a domain that does not give its state, an extra active domain that is silent while others
+suffice, a domain that never makes its state durable, and a request that takes longer than any may.
 
 Source: design "Noticing", "Passive replicas" (a passive domain that does not confirm in time), "More rounds".
 """
@@ -26,7 +26,9 @@ class WatchSettings:
     """Time limits of a domain's answers."""
 
     applied_timeout_ms: int
-    """For one batch of updates, a sync, or a part of its state."""
+    """For one batch of updates, or a sync."""
+    state_timeout_ms: int
+    """For the next part of its state."""
     execution_limit_ms: int
     """For one request; a domain that exceeds it is stopped."""
 
@@ -35,7 +37,7 @@ class WatchSettings:
 class _Waiting:
     """What a domain owes, and since when."""
 
-    owed: tuple[int, ...] = ()
+    owed: tuple[int, int, bool, int, int] = (0, 0, False, 0, 0)
     since_ms: int = 0
 
 
@@ -72,10 +74,9 @@ class DomainWatch:
     def _waited_ms(self, feed: Feed, now_ms: int, is_late: bool) -> int:
         """Return how long the domain owes the very same answer while it has CPU time."""
         waiting = self._waiting.setdefault(feed.domain, _Waiting())
-        parts = feed.state_part_count if feed.state_point else 0
-        oldest = feed.executing[0] if feed.executing else 0
-        owed = (oldest, feed.applying_up_to, int(feed.is_syncing), feed.state_point, parts)
-        is_idle = not any(owed) or feed.power is not Power.RUNNING
+        executing = feed.executing[0] if feed.executing else 0
+        owed = (executing, feed.applying_up_to, feed.is_syncing, feed.state_point, feed.state_part_count)
+        is_idle = owed[:4] == (0, 0, False, 0) or feed.power is not Power.RUNNING
         # After a pause of this process: what came meanwhile was not late.
         if is_idle or is_late or owed != waiting.owed:
             waiting.owed, waiting.since_ms = owed, now_ms
@@ -87,6 +88,8 @@ class DomainWatch:
             is_answered = record is None or record.stable_digest is not None
             is_late = is_answered and waited_ms >= EXTRA_FACTOR * stall_limit_ms
             return f"no vote on {feed.executing[0]}, which others have agreed on" if is_late else ""
+        if feed.state_point and waited_ms >= self._settings.state_timeout_ms:
+            return f"its state at {feed.state_point} does not come in time"
         if waited_ms < self._settings.applied_timeout_ms:
             return ""
         if feed.applying_up_to:

@@ -3,6 +3,8 @@
 Source: design "Client table"; SPARE §4.3.1.
 """
 
+from collections import deque
+
 from replica_manager.cell.effects import RequestRepeated
 from replica_manager.cell.entries import OpenClient, Request, decode_entry, encode_entry
 from replica_manager.core_output import ClientOpening, ClientReply, CoreOutput
@@ -12,6 +14,8 @@ from replica_manager.intake.port import Outcome, ReplySink, Submission
 from replica_manager.intake.reply_cache import ReplyCache, Waiting
 
 NUMBER_MAX = 2**63 - 1
+SKIPPED_KEPT = 1_000
+"""Skipped requests that a late repetition is still told of; each was an operator's decision."""
 
 
 class Admission:
@@ -26,6 +30,7 @@ class Admission:
         self._next_token = 1
         self.replies_from = 0
         """Numbers below were decided before this server joined the cell: their replies are at others."""
+        self._skipped: deque[int] = deque(maxlen=SKIPPED_KEPT)
         self.waiting_bytes = 0
         """Bytes of the requests that are not decided yet."""
         self.answered = 0
@@ -116,6 +121,11 @@ class Admission:
         if waiting is not None and waiting.payload == record.payload:
             self.on_decided(output, record.client, record.number, Outcome.ANSWERED, reply)
 
+    def on_skipped(self, output: CoreOutput, record: RequestRecord) -> None:
+        """An operator skipped a request: it was surely not executed, which a later repetition is told too."""
+        self._skipped.append(record.sequence)
+        self.on_decided(output, record.client, record.number, Outcome.SKIPPED)
+
     def on_decided(
         self, output: CoreOutput, client: ClientId, number: int, outcome: Outcome, reply: bytes = b""
     ) -> None:
@@ -134,7 +144,7 @@ class Admission:
 
         A server that joined the cell after the first one has no reply to it, but others have (`has_others`).
         """
-        if first is not None and first.is_skipped:
+        if effect.first_sequence in self._skipped:
             self.on_decided(output, effect.client, effect.number, Outcome.SKIPPED)
             return
         reply = self.replies.find(effect.client, effect.first_sequence)

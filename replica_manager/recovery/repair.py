@@ -33,7 +33,7 @@ ATTEMPTS_MAX = 3
 """Points ordered for one fresh domain before another one is tried."""
 DOMAINS_TO_JOIN = 2
 BACKOFF_MS_MIN, BACKOFF_MS_MAX = 1_000, 60_000
-"""Between a failed attempt to boot a domain and the next one."""
+"""Between a failed attempt to boot or fill a domain and the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,8 +316,8 @@ class Repair:
             return
         self._maybe_order_again(output)
         self._maybe_order_ready(output)
-        if self._vote is None:
-            self._touch(now_ms)  # the point is on its way, or another server is repaired first
+        if self._is_waiting():
+            self._touch(now_ms)
             return
         moved = (
             self._attempt,
@@ -355,9 +355,17 @@ class Repair:
             self._prefix_seen_ms = now_ms
             output.must_rejoin = True
 
+    def _is_waiting(self) -> bool:
+        """Whether others have to go on first: it is no fault of those who take part in this repair."""
+        if self._vote is None:
+            return self._cell.state_point is not None  # another server's repair
+        # While an earlier number is open no sleeper can be at the point.
+        return self._buffer.prefix < self._vote.point.point - 1
+
     def _maybe_order_again(self, output: CoreOutput) -> None:
         """The point was void, since another one was open then."""
-        if not self._is_ordered and self._vote is None and self._cell.state_point is None:
+        current = self._cell.state_point
+        if not self._is_ordered and self._vote is None and (current is None or current.kind != REPAIR):
             self._order_point(output)
 
     def _on_standstill(self, output: CoreOutput) -> None:

@@ -53,7 +53,7 @@ def core_settings(
         stall_start_ms=250,
         feed=feed,
         faults=faults,
-        watch=WatchSettings(applied_timeout_ms=5_000, execution_limit_ms=20_000),
+        watch=WatchSettings(applied_timeout_ms=5_000, state_timeout_ms=5_000, execution_limit_ms=20_000),
         repair=RepairSettings(is_immediate=is_repairing, patience_ms=10_000, feed=feed),
     )
 

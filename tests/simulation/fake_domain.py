@@ -36,8 +36,9 @@ class DomainDied(Exception):
 class FakeDomain:
     """One execution replica; `receive` returns its answers."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, rows_per_part: int = ROWS_PER_PART) -> None:
         """Boot with an empty state."""
+        self._rows_per_part = rows_per_part
         self.name = name
         self.rows: dict[bytes, bytes] = {}
         self.cursor = 1
@@ -108,8 +109,8 @@ class FakeDomain:
         self.previous = frame.up_to
 
     def _state(self, point: int) -> Iterator[StatePart]:
-        rows = sorted(self.rows.items())
-        parts = [rows[i : i + ROWS_PER_PART] for i in range(0, len(rows), ROWS_PER_PART)] or [[]]
+        rows, size = sorted(self.rows.items()), self._rows_per_part
+        parts = [rows[i : i + size] for i in range(0, len(rows), size)] or [[]]
         for index, part in enumerate(parts):
             data = b"\n".join(key + b" " + value for key, value in part)
             yield StatePart(point, index, index == len(parts) - 1, data)

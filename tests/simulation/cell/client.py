@@ -11,19 +11,24 @@ if TYPE_CHECKING:
     from tests.simulation.cell.server import SimulatedServer
 
 PATIENCE_US = 1_500_000
-KEYS = 5
+KEYS = 9
 
 
 class SimulatedClient:
     """One client with `count` requests to send, one after another; a `ReplySink`."""
 
-    def __init__(self, world: World, servers: "list[SimulatedServer]", history: History, name: str, count: int) -> None:
+    def __init__(
+        self, world: World, servers: "list[SimulatedServer]", history: History, name: str, count: int, think_us: int
+    ) -> None:
         """Start soon."""
         self._world = world
         self._servers = servers
         self._history = history
         self._name = name
         self._left = count
+        self._think_us = think_us
+        self.is_to_kill = False
+        """Whether its next request kills every domain that executes it."""
         self._client: ClientId | None = None
         self._number = 0
         self._token = 0
@@ -35,6 +40,11 @@ class SimulatedClient:
     def is_done(self) -> bool:
         """Whether every request was answered."""
         return self._left == 0 and self._operation is None
+
+    @property
+    def has_more(self) -> bool:
+        """Whether it will send another request."""
+        return self._left > 0 and self._client is not None
 
     def _server(self) -> "SimulatedServer":
         up = [server for server in self._servers if server.is_up] or self._servers
@@ -54,6 +64,12 @@ class SimulatedClient:
             self._client = client
             self._next()
 
+    def send_one_more(self) -> None:
+        """Send a request beyond those that were drawn, if none is under way."""
+        if self.is_done:
+            self._left = 1
+            self._next()
+
     # -- requests ----------------------------------------------------------------------------------------------
 
     def _next(self) -> None:
@@ -66,6 +82,11 @@ class SimulatedClient:
         value = b"%s.%d" % (self._name.encode(), self._number)
         kind = draw.random()
         payload = b"get " + key if kind < 0.3 else (b"set " if kind < 0.5 else b"append ") + key + b" " + value
+        if self.is_to_kill:
+            self.is_to_kill = False
+            payload = b"set " + key + b" " + value
+            self._history.lethal.add(payload)
+            self._history.is_bound_exceeded = True
         self._operation = Operation(self._client, self._number, payload, self._world.now_us)
         self._history.operations.append(self._operation)
         self._send()
@@ -95,7 +116,14 @@ class SimulatedClient:
         if outcome is Outcome.UNAVAILABLE:
             self._world.after(20_000, self._send)
             return
+        if outcome is Outcome.SKIPPED and self._history.lethal:
+            operation.is_skipped = True
+            self._finish()
+            return
         assert outcome is Outcome.ANSWERED, f"client {self._name}: request {number} ended as {outcome.name}"
         operation.replied_us, operation.reply = self._world.now_us, reply
+        self._finish()
+
+    def _finish(self) -> None:
         self._operation = None
-        self._world.after(self._world.random.randrange(0, 30_000), self._next)
+        self._world.after(self._world.random.randrange(0, self._think_us), self._next)

@@ -1,15 +1,26 @@
-"""When what goes wrong in a run: drawn at its start, carried out in its safety phase."""
+"""When what goes wrong in a run: drawn at its start, carried out in its safety phase as far as the bound allows.
 
-from collections.abc import Sequence
+What the bound does not allow yet waits until redundancy is whole again, so that faults come in generations.
+"""
+
+from collections.abc import Callable, Sequence
 from functools import partial
 
+from tests.simulation.cell.budget import Budget
+from tests.simulation.cell.client import SimulatedClient
+from tests.simulation.cell.domain_faults import DomainFaults
+from tests.simulation.cell.history import History
 from tests.simulation.cell.member import SimulatedWitness
 from tests.simulation.cell.network import Network
+from tests.simulation.cell.operator import Operator
 from tests.simulation.cell.options import Options
 from tests.simulation.cell.server import SimulatedServer
 from tests.simulation.cell.world import World
 
-FAULTS_FROM_US, FAULTS_TO_US = 200_000, 3_000_000
+FAULTS_FROM_US, FAULTS_TO_US = 200_000, 5_000_000
+LAST_TRY_US = 6_000_000
+"""What the bound did not allow until then does not happen."""
+RETRY_US = 60_000
 ISOLATION_US = 4_500_000
 CLOCK_STEPS_US = (-3_600_000_000, -700_000, 1_500_000, 365 * 86_400_000_000)
 
@@ -23,14 +34,20 @@ class Faults:
         network: Network,
         servers: Sequence[SimulatedServer],
         witnesses: Sequence[SimulatedWitness],
+        clients: Sequence[SimulatedClient],
         options: Options,
+        history: History,
     ) -> None:
         """Draw and schedule everything."""
         self._world = world
         self._network = network
         self._servers = servers
         self._witnesses = witnesses
+        self._clients = clients
         self._options = options
+        self.budget = Budget(options.f, servers)
+        self.operator = Operator(world, self.budget, history)
+        self._domains = DomainFaults(world, self.budget, servers, options)
         self._plan_members()
         self._plan_domains()
         for _ in range(options.short_cuts):
@@ -43,37 +60,67 @@ class Faults:
     def _when(self) -> int:
         return self._world.random.randrange(FAULTS_FROM_US, FAULTS_TO_US)
 
+    def _soon(self) -> int:
+        """A time at which clients surely have requests left."""
+        return self._world.random.randrange(FAULTS_FROM_US, FAULTS_FROM_US + self._options.think_us * 8)
+
+    def _try(self, when_us: int, fault: Callable[[], bool]) -> None:
+        """Let a fault happen at that time, or as soon as the bound allows it."""
+
+        def attempt() -> None:
+            if not fault() and self._world.now_us < LAST_TRY_US:
+                self._world.after(RETRY_US, attempt)
+
+        self._world.after(when_us, attempt)
+
+    # -- members -----------------------------------------------------------------------------------------------
+
     def _plan_members(self) -> None:
-        options, world = self._options, self._world
-        victims = world.random.sample(self._servers, options.crashes)
-        if options.is_witness_down and victims:
-            victims.pop()
-            world.after(self._when(), world.random.choice(self._witnesses).crash)
+        options = self._options
+        server_count = options.crashes
+        if options.is_witness_down:
+            server_count -= 1
+            self._try(self._when(), self._crash_witness)
         if options.is_witness_restarted:
-            witness = world.random.choice(self._witnesses)
-            world.after(self._when(), lambda: self._restart(witness))
-        if options.isolation and victims:
-            isolated = victims.pop()
-            world.after(self._when(), lambda: self._isolate(isolated))
-        for server in victims:
-            world.after(self._when(), server.crash)
-        self._spared = [server for server in self._servers if server not in victims]
+            self._try(self._when(), self._restart_witness)
+        for index in range(server_count):
+            is_isolation = options.isolation and index == 0
+            self._try(self._when(), partial(self._lose_server, is_isolation=is_isolation))
 
-    def _plan_domains(self) -> None:
-        draw = self._world.random
-        for _ in range(self._options.domain_kills):
-            server = draw.choice(self._spared)
-            domain = draw.choice(sorted(server.domains))
-            self._world.after(self._when(), partial(server.kill_domain, domain))
-        if self._options.slow_domain:
-            server = draw.choice(self._servers)
-            server.slow_down(draw.choice(sorted(server.domains)), self._options.slow_domain)
+    def _lose_server(self, *, is_isolation: bool) -> bool:
+        budget = self.budget
+        if not budget.free or not budget.free_acceptors:
+            return False
+        server = self._world.random.choice(budget.remaining)
+        budget.gone.add(server.number)
+        if is_isolation:
+            self._isolate(server)
+        else:
+            server.crash()
+        return True
 
-    def _restart(self, witness: SimulatedWitness) -> None:
+    def _crash_witness(self) -> bool:
+        witness = self._world.random.choice(self._witnesses)
+        if not self.budget.free_acceptors or not witness.is_up:
+            return False
+        self.budget.witnesses_down += 1
+        witness.crash()
+        return True
+
+    def _restart_witness(self) -> bool:
         """A witness whose process ends, and that comes back with what its disk holds."""
-        if witness.is_up:
-            witness.crash()
-            self._world.after(self._world.random.randrange(1000, 1_500_000), witness.restart)
+        witness = self._world.random.choice(self._witnesses)
+        if not self.budget.free_acceptors or not witness.is_up:
+            return False
+        self.budget.witnesses_down += 1
+        witness.crash()
+
+        def come_back() -> None:
+            self.budget.witnesses_down -= 1
+            witness.restart()
+
+        self._world.after(self._world.random.randrange(1000, 1_500_000), come_back)
+        return True
 
     def _isolate(self, server: SimulatedServer) -> None:
         """A server is unreachable for so long that the others go on without it, though it runs."""
@@ -88,6 +135,40 @@ class Faults:
                 self._network.heal(other, server.own)
 
         self._world.after(ISOLATION_US, heal)
+
+    # -- domains -----------------------------------------------------------------------------------------------
+
+    def _plan_domains(self) -> None:
+        draw, options = self._world.random, self._options
+        for _ in range(options.domain_faults):
+            self._try(self._when(), self._domains.misbehave)
+        for _ in range(options.domain_kills):
+            self._try(self._when(), self._domains.kill)
+        for _ in range(options.latent_faults):
+            self._try(self._when(), self._domains.corrupt)
+        for _ in range(options.full_disks):
+            self._world.after(self._when(), self._domains.fill_disk)
+        self._domains.spoil_boots(options.boot_faults)
+        if options.is_hello_wrong:
+            self._domains.lie_in_hello()
+        if options.is_poisoned:
+            self._try(self._soon(), self._poison)
+        if options.slow_domain:
+            server = draw.choice(self._servers)
+            server.slow_down(draw.choice(sorted(server.domains)), options.slow_domain)
+
+    def _poison(self) -> bool:
+        """A client's next request kills every domain that executes it."""
+        budget = self.budget
+        able = [client for client in self._clients if client.has_more]
+        if budget.free < self._options.f or budget.gone or not budget.is_whole() or not able:
+            return False
+        budget.note_poison()
+        self._world.random.choice(able).is_to_kill = True
+        self.operator.watch()
+        return True
+
+    # -- network, clocks, checkpoints --------------------------------------------------------------------------
 
     def _cut_shortly(self) -> None:
         draw = self._world.random

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
 from agreement.settings import AgreementSettings
 from replica_manager.core_settings import CoreSettings
@@ -9,6 +10,7 @@ from replica_manager.execution.feed import FeedSettings
 from replica_manager.faults.fault_handling import FaultSettings
 from replica_manager.faults.watch import WatchSettings
 from replica_manager.recovery.repair import RepairSettings
+from tests.simulation.cell.misbehaviour import KINDS
 
 CLIENT_TABLE_ENTRIES_MAX = 50
 
@@ -20,12 +22,14 @@ class Options:
     f: int
     clients: int
     requests_per_client: int
+    think_us: int
+    """A client waits up to this long between a reply and its next request."""
     is_faulty: bool
     loss: float
     duplication: float
     spike: float
     crashes: int
-    """Members that crash for good: servers first, at most `f` with witnesses."""
+    """Members that crash for good: servers first; within the bound."""
     is_witness_down: bool
     """One of the crashes is a witness's."""
     is_witness_restarted: bool
@@ -34,7 +38,21 @@ class Options:
     """One of the crashes is instead a server that the others cannot reach for longer than the crash timeout."""
     short_cuts: int
     """One-way cuts, shorter than the crash timeout."""
+    kinds: tuple[str, ...]
+    """Classes of misbehaviour that domains may show."""
+    domain_faults: int
+    """How many domains begin to misbehave, one after the other as the bound allows."""
     domain_kills: int
+    latent_faults: int
+    """Domains in which a row silently becomes another one."""
+    boot_faults: int
+    """Fresh domains that fail before they serve."""
+    is_hello_wrong: bool
+    """One of the first domains claims a wrong position."""
+    is_poisoned: bool
+    """A request kills every domain that executes it, and an operator decides about it."""
+    full_disks: int
+    """Times that a server's disk takes no state parts for a while."""
     slow_domain: int
     """How many times slower one domain of the cell is; 0: none."""
     clock_steps: int
@@ -67,7 +85,7 @@ class Options:
             stall_start_ms=250,
             feed=self.feed_settings(),
             faults=FaultSettings(stall_start_ms=250, stall_max_ms=4_000),
-            watch=WatchSettings(applied_timeout_ms=3_000, execution_limit_ms=8_000),
+            watch=WatchSettings(applied_timeout_ms=3_000, state_timeout_ms=2_000, execution_limit_ms=8_000),
             repair=RepairSettings(is_immediate=True, patience_ms=2_000, feed=self.feed_settings()),
         )
 
@@ -83,29 +101,46 @@ class Options:
         )
 
 
+def _draw_domain_faults(draw: random.Random, f: int, *, is_faulty: bool) -> dict[str, Any]:
+    """Draw how domains fail; whole classes of faults are on or off."""
+    kinds = tuple(kind for kind in KINDS if draw.random() < 0.5)
+    has_faults = is_faulty and bool(kinds) and draw.random() < 0.7
+    has_kills = is_faulty and draw.random() < 0.35
+    has_latent = is_faulty and draw.random() < 0.2
+    return {
+        "kinds": kinds,
+        "domain_faults": draw.randint(1, f + 2) if has_faults else 0,
+        "domain_kills": draw.randint(1, f) if has_kills else 0,
+        "latent_faults": draw.randint(1, f) if has_latent else 0,
+        "boot_faults": draw.randint(1, 2) if is_faulty and draw.random() < 0.3 else 0,
+        "is_hello_wrong": is_faulty and draw.random() < 0.04,
+        "is_poisoned": is_faulty and draw.random() < 0.12,
+        "full_disks": draw.randint(0, 2) if is_faulty and draw.random() < 0.2 else 0,
+    }
+
+
 def draw_options(seed: int) -> Options:
     """Draw what happens in a run."""
     draw = random.Random(f"options {seed}")
     f = draw.choice((1, 2))
     is_faulty = draw.random() < 0.9
-    crashes = draw.randint(0, f) if is_faulty else 0
+    crashes = draw.randint(1, f) if is_faulty and draw.random() < 0.45 else 0
     is_lossy = is_faulty and draw.random() < 0.5
     clients = draw.randint(3, 6)
     return Options(
         f=f,
         clients=clients,
         requests_per_client=-(-draw.randint(100, 160) // clients),
+        think_us=draw.choice((30_000, 150_000, 300_000)),
         is_faulty=is_faulty,
         loss=draw.choice((0.0, 0.01, 0.05)) if is_lossy else 0.0,
         duplication=draw.choice((0.0, 0.02)) if is_lossy else 0.0,
         spike=draw.choice((0.0, 0.005, 0.02)) if is_faulty else 0.0,
         crashes=crashes,
         is_witness_down=crashes > 0 and draw.random() < 0.25,
-        is_witness_restarted=is_faulty and crashes < f and draw.random() < 0.5,
+        is_witness_restarted=is_faulty and draw.random() < 0.35,
         isolation=crashes > 0 and draw.random() < 0.3,
         short_cuts=draw.randint(0, 3) if is_faulty else 0,
-        # A killed domain is a fault too: with one server down the bound leaves room only for f = 2.
-        domain_kills=draw.randint(0, f - crashes) if is_faulty else 0,
         slow_domain=draw.choice((0, 0, 10, 40)) if is_faulty else 0,
         clock_steps=draw.randint(0, 2) if is_faulty else 0,
         checkpoints=draw.randint(0, 2),
@@ -113,4 +148,5 @@ def draw_options(seed: int) -> Options:
         own_entries_max=draw.choice((8192, 8192, 1)),
         open_requests_max=draw.choice((200, 200, 2)),
         power_us_max=draw.choice((5_000, 5_000, 200_000)),
+        **_draw_domain_faults(draw, f, is_faulty=is_faulty),
     )

@@ -3,8 +3,7 @@
 A mistake is planted by giving a part of a server's core a subclass that leaves its rule out.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from exec_wrapper.wire import Execute, Executed, StatePart, ToWrapper
@@ -24,8 +23,8 @@ from replica_manager.updates.update_buffer import UpdateBuffer
 from replica_manager.voting.catch_up import CatchUp
 from replica_manager.voting.value_exchange import ValueExchange
 from replica_manager.voting.voter import Voter
-from tests.simulation.cell.options import Options
-from tests.simulation.cell.run import Plant
+from tests.simulation.cell.canary import Canary, Plant, in_part
+from tests.simulation.cell.planted_faults import FAULT_CANARIES
 from tests.simulation.cell.server import SimulatedServer
 from tests.simulation.fake_domain import FakeDomain
 
@@ -190,15 +189,6 @@ def for_every_feed(planted: type[Feed]) -> Plant:
     return plant
 
 
-def in_part(name: str, planted: type[Any]) -> Plant:
-    """Plant in one part of a server's core."""
-
-    def plant(server: SimulatedServer) -> None:
-        getattr(server.core, name).__class__ = planted
-
-    return plant
-
-
 def trust_every_clock(server: SimulatedServer) -> None:
     """The leader lowers no timestamp."""
     server.lower_timestamp = lambda payload: payload  # type: ignore[method-assign]
@@ -219,16 +209,6 @@ def repeat_executions(server: SimulatedServer) -> None:
     server.core.cell.clients.__class__ = ForgetfulTable
 
 
-@dataclass(frozen=True)
-class Canary:
-    """A planted mistake, in which runs it can show, and the rule that finds it."""
-
-    plant: Plant
-    rule: str
-    """Regular expression over the message of the checker."""
-    shows: Callable[[Options], bool] = lambda options: not options.is_faulty
-
-
 CANARIES = {
     "believes-the-first": Canary(believe_the_first, "linearizable"),
     "executes-twice": Canary(repeat_executions, "linearizable|state|vote", lambda options: options.loss > 0),
@@ -247,4 +227,5 @@ CANARIES = {
     "feeds-sleepers": Canary(for_every_feed(FeedsSleepers), "asleep"),
     "sleepers-execute": Canary(for_every_feed(HasSleepersExecute), "passive domains execute nothing"),
     "states-differ": Canary(differ_in_state, "checkpoints agree", lambda options: options.checkpoints > 0),
+    **FAULT_CANARIES,
 }

@@ -1,32 +1,31 @@
 """One simulated run: draw options from the seed, let things go wrong, stop that, see everything finish, check."""
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from agreement.identifiers import Identity, MemberId
-from tests.simulation.cell import checkers
-from tests.simulation.cell.checkers import Model, RuleBroken
+from tests.simulation.cell import checkers, domain_checkers, rest
+from tests.simulation.cell.canary import Plant
+from tests.simulation.cell.checkers import Model
 from tests.simulation.cell.client import SimulatedClient
-from tests.simulation.cell.faults import FAULTS_TO_US, Faults
+from tests.simulation.cell.faults import LAST_TRY_US, Faults
 from tests.simulation.cell.history import History
 from tests.simulation.cell.member import SimulatedWitness
 from tests.simulation.cell.network import Network, NetworkFaults
 from tests.simulation.cell.options import CLIENT_TABLE_ENTRIES_MAX, Options, draw_options
+from tests.simulation.cell.rules import RuleBroken
 from tests.simulation.cell.server import SimulatedServer
 from tests.simulation.cell.world import World
 
-SAFETY_PHASE_US = 6_000_000
+SAFETY_PHASE_US = 6_500_000
 LIVENESS_PHASE_US = 60_000_000
 REST_US = 40_000_000
 """Time to declare a server crashed, to report and drop what need not be kept, and to restore redundancy."""
+NUDGE_US = 10_000_000
 SETTLING_US = 400_000
 """What was ordered last is delivered everywhere by then."""
 QUIET_US = 600_000
 """Managers at rest have nothing to say to each other."""
-
-Plant = Callable[[SimulatedServer], None]
-"""Takes out a rule on one server, to see that a checker finds it."""
 
 
 class Run:
@@ -52,10 +51,14 @@ class Run:
             if plant is not None:
                 plant(server)
         self.clients = [
-            SimulatedClient(self.world, self.servers, self.history, f"c{number}", options.requests_per_client)
+            SimulatedClient(
+                self.world, self.servers, self.history, f"c{number}", options.requests_per_client, options.think_us
+            )
             for number in range(options.clients)
         ]
-        Faults(self.world, self.network, self.servers, self.witnesses, options)
+        self.faults = Faults(
+            self.world, self.network, self.servers, self.witnesses, self.clients, options, self.history
+        )
 
     def _healed(self, sender: MemberId, receiver: MemberId) -> None:
         for server in self.servers:
@@ -70,26 +73,45 @@ class Run:
     def go(self) -> None:
         """Run both phases and the checkers."""
         self.world.run_until(SAFETY_PHASE_US, self._is_quietly_finished)
-        checkers.check_can_go_on(self.live)
+        domain_checkers.check_can_go_on(self.live, self.history)
         self.network.heal_all()
+        if self._is_lost():
+            domain_checkers.check_held(self.history)
+            self.world.run_until(self.world.now_us + REST_US, lambda: False)
+            self.check_safety()
+            return
         if not self.world.run_until(self.world.now_us + LIVENESS_PHASE_US, self._is_finished):
             waiting = [client for client in self.clients if not client.is_done]
             raise RuleBroken(f"liveness: {len(waiting)} of {len(self.clients)} clients wait")
-        checkers.check_can_go_on(self.live)
+        domain_checkers.check_can_go_on(self.live, self.history)
         self.world.run_until(self.world.now_us + SETTLING_US, lambda: False)
-        self.world.run_until(self.world.now_us + REST_US, self._is_at_rest)
+        self._come_to_rest()
         self.check()
         sent = self.history.manager_messages
         self.world.run_until(self.world.now_us + QUIET_US, lambda: False)
-        checkers.check_quiet(self.history.manager_messages - sent)
+        rest.check_quiet(self.history.manager_messages - sent)
+
+    def _come_to_rest(self) -> None:
+        """Whoever is to be demoted waits until those who stay have voted, so now and then there is a request."""
+        for _ in range(REST_US // NUDGE_US):
+            if self.world.run_until(self.world.now_us + NUDGE_US, self._is_at_rest):
+                return
+            self.clients[0].send_one_more()
+        self.world.run_until(self.world.now_us + NUDGE_US, self._is_at_rest)
 
     def _is_quietly_finished(self) -> bool:
-        return self.world.now_us >= FAULTS_TO_US and self._is_finished()
+        return self.world.now_us >= LAST_TRY_US and self._is_finished()
+
+    def _is_lost(self) -> bool:
+        """Whether a request killed more domains than the cell can go on without: it answers nothing then."""
+        if self.faults.operator.has_lost:
+            self.history.event(-1, "lost")
+        return self.faults.operator.has_lost
 
     def _is_at_rest(self) -> bool:
         up = [server.number for server in self.live]
         has_settled = all(list(server.core.cell.live_servers) == up for server in self.live)
-        return has_settled and all(checkers.unrest(server, self.options) is None for server in self.live)
+        return has_settled and all(rest.unrest(server, self.options) is None for server in self.live)
 
     @property
     def live(self) -> list[SimulatedServer]:
@@ -98,17 +120,24 @@ class Run:
 
     def check(self) -> None:
         """Apply every checker."""
+        self.check_safety()
+        domain_checkers.check_retirement(self.live, self.history)
+        rest.check_rest(self.live, self.options)
+
+    def check_safety(self) -> None:
+        """Apply the checkers of what must hold even when the bound was exceeded."""
         checkers.check_order(self.history)
         checkers.check_at_most_once(self.history)
         model = Model(self.history, self.options.f, CLIENT_TABLE_ENTRIES_MAX)
         checkers.check_linearizable(self.history, model)
         checkers.check_timestamps(self.history, model)
-        checkers.check_domains(self.live, model)
         checkers.check_cell_states(self.live)
-        checkers.check_no_accusation(self.history)
-        checkers.check_only_updates(self.live)
-        checkers.check_points(self.live)
-        checkers.check_rest(self.live, self.options)
+        checkers.check_stable(self.history, model)
+        domain_checkers.check_domains(self.live, self.history, model)
+        domain_checkers.check_only_updates(self.live, self.history)
+        domain_checkers.check_points(self.live, self.history)
+        domain_checkers.check_no_accusation(self.history)
+        domain_checkers.check_kept_without_proof(self.history)
 
 
 def run_seed(seed: int, plant: Plant | None = None) -> dict[str, Any]:
@@ -127,7 +156,8 @@ def run_seed(seed: int, plant: Plant | None = None) -> dict[str, Any]:
     return {
         "seed": seed,
         "options": asdict(options),
-        "events": dict(run.history.events),
+        "events": {kind: count for kind, count in run.history.events.items() if count},
+        "faulty": dict(run.history.faulty),
         "requests": len(run.history.operations),
         "world_events": run.world.event_count,
         "virtual_s": run.world.now_us / 1e6,

@@ -1,6 +1,6 @@
 """A simulated server: the manager's core, its agreement node, its hypervisor and its domains."""
 
-import contextlib
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,9 +9,10 @@ from agreement.errors import ProposalError
 from agreement.identifiers import Identity, MemberId
 from agreement.node import Node
 from agreement.output import Removed
-from exec_wrapper.wire import ToWrapper
+from exec_wrapper.wire import Execute, ToWrapper
 from replica_manager.core_output import CoreOutput
 from replica_manager.execution.feed import PowerAction
+from replica_manager.execution.request_log import RequestRecord
 from replica_manager.identifiers import DomainId
 from replica_manager.intake.port import ReplySink, Submission
 from replica_manager.manager_core import ManagerCore
@@ -20,14 +21,20 @@ from replica_manager.server_settings import lower_timestamp
 from tests.simulation.cell.checkers import SKEW_US
 from tests.simulation.cell.history import History
 from tests.simulation.cell.member import SimulatedMember
+from tests.simulation.cell.misbehaviour import Misbehaviour
 from tests.simulation.cell.network import Network
 from tests.simulation.cell.options import Options
+from tests.simulation.cell.rules import require
 from tests.simulation.cell.world import World
 from tests.simulation.fake_domain import FakeDomain
 from tests.simulation.fake_part_spool import MemorySpool
 
 TICK_US = 50_000
 BOOT_US = (100_000, 600_000)
+HELLO_LIMIT_US = 3_000_000
+"""A fresh domain that says no Hello for so long could not be booted."""
+ROWS_PER_PART = 2
+"""So that a state has more parts than may be on their way at a time."""
 
 
 class SimulatedServer(SimulatedMember):
@@ -49,9 +56,13 @@ class SimulatedServer(SimulatedMember):
         self._slowness: dict[DomainId, int] = {}
         self.clock_offset_us = world.random.randrange(0, 500_000)
         self.core = ManagerCore(options.core_settings(number), 0)
-        self.domains = {name: FakeDomain(name) for name in self.core.feeds}
+        self.domains = {name: FakeDomain(name, ROWS_PER_PART) for name in self.core.feeds}
+        self.misbehaviours: dict[DomainId, Misbehaviour] = {}
+        self.on_boot: Callable[[DomainId], None] = lambda _domain: None
         self.suspended: set[DomainId] = set()
         self.spool = MemorySpool()
+        self._held: set[int] = set()
+        self.core.voter.on_prefix = self._on_stable
         self._is_core_armed = False
         self._busy_until_us = dict.fromkeys(self.domains, 0)
         self._told: dict[int, Position] = {}
@@ -108,6 +119,10 @@ class SimulatedServer(SimulatedMember):
             self.history.delivered(self.number, delivery.sequence, delivery.entry)
             self.core.deliver(delivery.sequence, delivery.entry)
 
+    def _on_stable(self, record: RequestRecord) -> None:
+        assert record.stable_digest is not None
+        self.history.stable.setdefault(record.sequence, {})[self.number] = record.stable_digest
+
     def _hear(self, events: Any) -> None:
         for event in events:
             self.history.event(self.number, type(event).__name__)
@@ -149,6 +164,7 @@ class SimulatedServer(SimulatedMember):
                 self.post(MemberId.server(peer), message)
         for peer, message in output.sends:
             self.post(MemberId.server(peer), message)
+        self._held -= {resolution.sequence for resolution in output.resolved}
         for domain, frame in output.frames:
             self._feed(domain, frame)
         for domain, action in output.power:
@@ -158,9 +174,12 @@ class SimulatedServer(SimulatedMember):
         for reply in output.replies:
             reply.sink.replied(reply.client, reply.number, reply.outcome, reply.reply)
         self._repair(output)
+        for resolution in output.resolved:
+            self.history.resolutions[resolution.token] = resolution
         for event in output.events:
-            self.history.event(self.number, event.kind)
-            self.history.core_event(self.number, event.kind, event.data)
+            if event.kind == "request_held":
+                self._held.add(event.data["sequence"])
+            self.history.core_event(self.number, event.kind, event.data, self.world.now_us)
         self._arm_core()
 
     def _arm_core(self) -> None:
@@ -180,8 +199,10 @@ class SimulatedServer(SimulatedMember):
 
     def _repair(self, output: CoreOutput) -> None:
         for domain, part in output.parts:
-            with contextlib.suppress(OSError):
+            try:
                 self.spool.keep(part.point, domain, part.data)
+            except OSError:
+                self.history.event(self.number, "state_part_lost")
         for wanted in output.parts_wanted:
             data = self.spool.read(wanted.point, wanted.domain, wanted.part_index) or b""
             part_read = Part(wanted.point, wanted.domain, wanted.part_index, data)
@@ -193,8 +214,10 @@ class SimulatedServer(SimulatedMember):
         for point in output.points_ended:
             self.spool.drop(point)
         for domain in output.boots:
-            self.domains[domain] = FakeDomain(domain)
+            self.domains[domain] = FakeDomain(domain, ROWS_PER_PART)
             self._busy_until_us[domain] = 0
+            self.history.fresh.add(domain)
+            self.on_boot(domain)
             self.world.after(self.world.random.randrange(*BOOT_US), partial(self._link, domain))
         if output.is_leaving:
             assert isinstance(self.agreement, Node)
@@ -212,9 +235,29 @@ class SimulatedServer(SimulatedMember):
     # -- domains -----------------------------------------------------------------------------------------------
 
     def _link(self, domain: DomainId) -> None:
+        if not self.is_up or domain not in self.domains:
+            return
+        replica = self.domains[domain]
+        hello = self._behaviour(domain).hello(replica.hello())
+        if hello is None:
+            self.world.after(HELLO_LIMIT_US, partial(self._give_up_boot, domain))
+            return
+        replica.cursor, replica.previous = hello.cursor, hello.cursor - 1  # it believes what it claims
+        self.core.on_domain_linked(domain, hello)
+        self.touch()
+
+    def _give_up_boot(self, domain: DomainId) -> None:
         if self.is_up and domain in self.domains:
-            self.core.on_domain_linked(domain, self.domains[domain].hello())
+            self.core.on_boot_failed(domain, "its wrapper says nothing")
             self.touch()
+
+    def _behaviour(self, domain: DomainId) -> Misbehaviour:
+        return self.misbehaviours.get(domain) or Misbehaviour(self.world.random)
+
+    def misbehave(self, domain: DomainId, misbehaviour: Misbehaviour) -> None:
+        """From now on a domain is faulty."""
+        self.misbehaviours[domain] = misbehaviour
+        self.history.faulty[domain] = type(misbehaviour).__name__
 
     def slow_down(self, domain: DomainId, factor: int) -> None:
         """A domain takes `factor` times as long for everything."""
@@ -238,21 +281,32 @@ class SimulatedServer(SimulatedMember):
 
     def _feed(self, domain: DomainId, frame: ToWrapper) -> None:
         assert domain not in self.suspended, f"{domain} is asleep and was sent {type(frame).__name__}"
+        if isinstance(frame, Execute):
+            require(frame.sequence not in self._held, "held requests are fed to nobody", f"{domain}: {frame.sequence}")
         start_us = max(self.world.now_us + 60, self._busy_until_us[domain])
         end_us = start_us + self.world.random.randrange(50, 400) * self._slowness.get(domain, 1)
+        end_us += self._behaviour(domain).delay_us(frame)
         self._busy_until_us[domain] = end_us
         self.world.after(end_us - self.world.now_us, lambda: self._answer(domain, frame))
 
     def _answer(self, domain: DomainId, frame: ToWrapper) -> None:
-        if self.is_up and domain in self.domains:
-            answers = self.domains[domain].receive(frame)
-            if answers:
-                self.core.on_domain_frames(domain, answers, self.world.now_ms)
-                self.touch()
+        if not self.is_up or domain not in self.domains:
+            return
+        if isinstance(frame, Execute) and frame.payload in self.history.lethal:
+            self.kill_domain(domain, "killed by a request")
+            return
+        behaviour = self._behaviour(domain)
+        answers = behaviour.answer(frame, self.domains[domain].receive(frame))
+        if behaviour.is_fatal:
+            self.kill_domain(domain, "sent what is no frame")
+        elif answers:
+            self.core.on_domain_frames(domain, answers, self.world.now_ms)
+            self.touch()
 
-    def kill_domain(self, domain: DomainId) -> None:
-        """The domain's process ends; the hypervisor tells."""
+    def kill_domain(self, domain: DomainId, reason: str = "killed") -> None:
+        """The domain's process or connection ends; the manager is told."""
         if self.is_up and domain in self.domains:
+            self.history.faulty.setdefault(domain, reason)
             del self.domains[domain]
-            self.core.on_domain_gone(domain, "killed")
+            self.core.on_domain_gone(domain, reason)
             self.touch()

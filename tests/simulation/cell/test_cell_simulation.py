@@ -6,6 +6,7 @@ Source: design "Simulation and checkers".
 import pytest
 
 from tests.simulation.cell import checkers
+from tests.simulation.cell.rules import RuleBroken
 from tests.simulation.cell.run import Run, draw_options, run_seed
 
 SEEDS_FAST = 20
@@ -51,7 +52,7 @@ def test_a_planted_wrong_row_is_found() -> None:
     run = quiet_run()
     server = run.live[0]
     next(iter(server.domains.values())).rows[b"k0"] = b"planted"
-    with pytest.raises(checkers.RuleBroken, match="state"):
+    with pytest.raises(RuleBroken, match="state"):
         run.check()
 
 
@@ -59,7 +60,7 @@ def test_a_planted_second_delivery_is_found() -> None:
     run = quiet_run()
     order = run.history.longest_order
     order.append(order[3])
-    with pytest.raises(checkers.RuleBroken, match="at most once"):
+    with pytest.raises(RuleBroken, match="at most once"):
         checkers.check_at_most_once(run.history)
 
 
@@ -67,7 +68,7 @@ def test_a_planted_stale_reply_is_found() -> None:
     run = quiet_run()
     operation = next(one for one in run.history.operations if one.payload.startswith(b"append"))
     operation.reply = b"stale"
-    with pytest.raises(checkers.RuleBroken, match="linearizable"):
+    with pytest.raises(RuleBroken, match="linearizable"):
         run.check()
 
 
@@ -75,7 +76,7 @@ def test_a_planted_reordering_in_real_time_is_found() -> None:
     run = quiet_run()
     first, *_, last = [one for one in run.history.operations if one.replied_us >= 0]
     first.invoked_us, first.replied_us = last.replied_us + 1, last.replied_us + 2
-    with pytest.raises(checkers.RuleBroken, match="linearizable"):
+    with pytest.raises(RuleBroken, match="linearizable"):
         run.check()
 
 
@@ -83,5 +84,5 @@ def test_a_planted_difference_of_orders_is_found() -> None:
     run = quiet_run()
     order = run.history.orders[0]
     order[5], order[6] = order[6], order[5]
-    with pytest.raises(checkers.RuleBroken, match=r"order|at most once"):
+    with pytest.raises(RuleBroken, match=r"order|at most once"):
         run.check()

@@ -1,0 +1,59 @@
+"""The events that the simulated seeds must reach: a rule that no seed exercises is not checked.
+
+What comes with rejoining and restart of a cell goes here too.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+LEAST_SHARE = 0.01
+"""Share of the seeds in which each of them must occur."""
+
+NAMED_EVENTS = (
+    "LeaderChanged",
+    "WitnessUsed",
+    "ServerSuspected",
+    "Removed",
+    "membership_changed",
+    "server_leaves",
+    "vote_stalled",
+    "vote_diverged",
+    "vote_contradicts",
+    "activation",
+    "second round",
+    "promotion",
+    "demotion",
+    "conviction",
+    "conviction by state",
+    "domain_suspected",
+    "domain_misbehaved",
+    "domain_gone",
+    "repaired",
+    "second repair",
+    "repair_retried",
+    "state_part_damaged",
+    "checkpoint_ordered",
+    "request_held",
+    "request_resolved",
+    "skip",
+    "retry",
+    "refreshed",
+)
+"""Names of agreement's events, of the managers', and of what `names_of` and the history make of these."""
+
+
+def names_of(kind: str, data: Mapping[str, Any]) -> list[str]:
+    """Return further names of a manager's event."""
+    if kind == "role_changed":
+        return _names_of_role(str(data["role"]), str(data["reason"]))
+    if kind == "request_resolved" and not data["objection"]:
+        return [str(data["action"])]
+    return []
+
+
+def _names_of_role(role: str, reason: str) -> list[str]:
+    if role == "active":
+        return ["promotion" if reason == "promoted" else "activation"]
+    if reason.startswith("convicted"):
+        return ["conviction by state" if "its state" in reason else "conviction"]
+    return ["demotion"] if reason == "demoted" else []

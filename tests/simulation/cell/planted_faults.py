@@ -1,0 +1,325 @@
+"""Rules of fault handling taken out, one at a time; see `planted`."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from replica_manager.cell.cell_state import CellState
+from replica_manager.cell.domain_table import DomainTable
+from replica_manager.cell.effects import DomainSuspected, Effect, RepairRefused, RoleChanged
+from replica_manager.cell.entries import Convicted, Demote, DomainReady, Promote, RepairPoint, Stopped, encode_entry
+from replica_manager.cell.poison import Poison
+from replica_manager.cell.roles import Role
+from replica_manager.cell.state_points import StatePoint
+from replica_manager.core_output import CoreOutput, NamedEvent
+from replica_manager.execution.feed import Feed
+from replica_manager.execution.request_log import RequestLog, RequestRecord
+from replica_manager.faults.fault_handling import FaultHandling
+from replica_manager.faults.resolving import Resolving
+from replica_manager.faults.watch import DomainWatch
+from replica_manager.identifiers import DomainId
+from replica_manager.manager_core import ManagerCore
+from replica_manager.recovery.filling import Filling
+from replica_manager.recovery.repair import Repair
+from replica_manager.recovery.state_vote import StateVote
+from replica_manager.updates.update_buffer import UpdateBuffer
+from replica_manager.voting.catch_up import CatchUp
+from replica_manager.voting.vote_count import Stable, VoteOutcome
+from replica_manager.voting.voter import Contradiction
+from tests.simulation.cell.canary import Canary, Plant, in_part
+from tests.simulation.cell.options import Options
+from tests.simulation.cell.server import SimulatedServer
+
+
+class NeverStalls(FaultHandling):
+    """Waits for votes for ever."""
+
+    def _order_stalled(self, record: RequestRecord, output: CoreOutput) -> None:
+        """Order nothing."""
+
+
+class NeverOffers(FaultHandling):
+    """Keeps its sleepers to itself."""
+
+    def offer(self, now_ms: int, output: CoreOutput) -> None:
+        """Offer nothing."""
+
+
+class IgnoresLies(FaultHandling):
+    """Convicts nobody."""
+
+    def on_contradiction(self, finding: Contradiction, output: CoreOutput) -> None:
+        """Let it pass."""
+
+
+class ActivatesWithoutNeed(FaultHandling):
+    """Promotes a sleeper where nobody is missing."""
+
+    def _plan(self, now_ms: int, output: CoreOutput) -> None:
+        super()._plan(now_ms, output)
+        clean = [record for record in self._cell.domains_in(Role.PASSIVE) if record.is_clean_passive]
+        is_enough = len(self._cell.domains_in(Role.ACTIVE)) == self._cell.threshold
+        if clean and is_enough and self._planned_at != self._cell.sequence:
+            self._planned_at = self._cell.sequence
+            output.proposals.append(encode_entry(Promote(clean[0].domain, self._cell.sequence)))
+
+
+class DemotesBelowThreshold(FaultHandling):
+    """Plans as if one domain less were enough."""
+
+    def _plan(self, now_ms: int, output: CoreOutput) -> None:
+        active = self._cell.domains_in(Role.ACTIVE)
+        if len(active) == self._cell.threshold and self._planned_at != self._cell.sequence:
+            self._planned_at = self._cell.sequence
+            output.proposals.append(encode_entry(Demote(active[-1].domain, self._cell.sequence)))
+
+
+class Unguarded(CellState):
+    """A demotion is never void."""
+
+    def _apply_demote(self, sequence: int, entry: Demote) -> tuple[Effect, ...]:
+        record = self._table.present(entry.domain)
+        if record is None or record.role is not Role.ACTIVE:
+            return ()
+        return (self._table.change(record, Role.PASSIVE, "demoted", sequence),)
+
+
+class CountsEverybody(CellState):
+    """Votes of convicted domains count."""
+
+    def is_counted(self, domain: DomainId) -> bool:
+        """Whoever it is."""
+        return domain in self.domains
+
+
+class CheckpointsFirst(CellState):
+    """No repair while a checkpoint is open."""
+
+    def _apply_repair(self, sequence: int, entry: RepairPoint) -> tuple[Effect, ...]:
+        if self.state_point is not None and self.state_point.kind != "repair":
+            return (RepairRefused(tuple(entry.domains)),)
+        return super()._apply_repair(sequence, entry)
+
+
+class KeepsSurplus(DomainTable):
+    """Who was replaced stays."""
+
+    def retire_surplus(self, position: int) -> Iterator[RoleChanged]:
+        """Retire nobody."""
+        return iter(())
+
+
+class HoldsNothing(Poison):
+    """However many domains a request kills."""
+
+    def note_death(self, sequence: int, f_prime: int) -> bool:
+        """Never mind."""
+        return False
+
+
+class FeedsHeld(Resolving):
+    """Says that a request is held, and feeds it on."""
+
+    def on_held(self, sequence: int, output: CoreOutput) -> None:
+        """Say so."""
+        output.events.append(NamedEvent("request_held", {"sequence": sequence}))
+
+
+class ConvictsOnSuspicion(ManagerCore):
+    """Late is guilty."""
+
+    def _on_fault_effect(self, effect: Effect) -> None:
+        super()._on_fault_effect(effect)
+        if isinstance(effect, DomainSuspected):
+            self._output.proposals.append(encode_entry(Convicted(effect.domain, 0, "late", self.cell.sequence)))
+
+
+class GivesUpOnSuspicion(ManagerCore):
+    """Late is dead."""
+
+    def _on_fault_effect(self, effect: Effect) -> None:
+        super()._on_fault_effect(effect)
+        if isinstance(effect, DomainSuspected):
+            self._output.proposals.append(encode_entry(Stopped(effect.domain, "late", self.cell.sequence)))
+
+
+class Forgives(ManagerCore):
+    """Notices what no domain may send, and goes on."""
+
+    def _on_misuse(self, domain: DomainId, reason: str) -> None:
+        self._event("domain_misbehaved", domain=domain, reason=reason)
+
+
+class Stays(ManagerCore):
+    """A server without domains stays in the cell."""
+
+    def _maybe_leave(self) -> None:
+        """Stay."""
+
+
+class WatchesNobody(DomainWatch):
+    """Whatever domains owe."""
+
+    def on_timer(self, now_ms: int, stall_limit_ms: int, output: CoreOutput) -> list[tuple[DomainId, str]]:
+        """Look away."""
+        return []
+
+
+class NeverRepairs(Repair):
+    """What is gone is gone."""
+
+    def maybe_begin(self, now_ms: int, output: CoreOutput) -> None:
+        """Begin nothing."""
+
+
+class ReadyTooEarly(Repair):
+    """Relies on a fresh domain while numbers before its state are open."""
+
+    def _maybe_order_ready(self, output: CoreOutput) -> None:
+        filling = self.filling
+        if filling is not None and filling.is_set and not self._is_ready_ordered:
+            self._is_ready_ordered = True
+            output.proposals.append(encode_entry(DomainReady(filling.domain, filling.point, self._cell.sequence)))
+
+
+class FirstState(StateVote):
+    """One state is enough."""
+
+    def outcome(self, threshold: int, f_prime: int, is_counted: object) -> VoteOutcome:
+        """Take the first."""
+        digest = next(iter(self._votes.values()))
+        return Stable(digest, ())
+
+
+class BelievesFirstState(Repair):
+    """Fills with whatever state comes first."""
+
+    def on_state_wanted(self, point: StatePoint, now_ms: int) -> None:
+        """Plant `FirstState`."""
+        super().on_state_wanted(point, now_ms)
+        if self._vote is not None:
+            self._vote.__class__ = FirstState
+
+
+class AnyPart(Filling):
+    """Hands on whatever was read."""
+
+    def take(self, index: int, data: bytes) -> bool:
+        """Take it."""
+        if self._handed <= index < self._asked and index not in self._arrived:
+            self._arrived[index] = (index == len(self._digests) - 1, data)
+            self.moved += 1
+        return True
+
+
+class AcceptsAnyPart(Repair):
+    """Checks no part."""
+
+    def _begin_filling(self, vote: StateVote, digest: bytes, output: CoreOutput) -> None:
+        super()._begin_filling(vote, digest, output)
+        if self.filling is not None:
+            self.filling.__class__ = AnyPart
+
+
+class SaysNothingInRounds(FaultHandling):
+    """Neither votes again nor what is stable."""
+
+    def _send_again(self, effect: object, output: CoreOutput) -> None:
+        """Send nothing."""
+
+
+class HelpsNobodyEver(CatchUp):
+    """Nothing is said twice."""
+
+    def resend(self, server: int, requests: RequestLog, feeds: Mapping[DomainId, Feed], output: CoreOutput) -> None:
+        """Send nothing."""
+
+    def on_timer(
+        self,
+        now_ms: int,
+        requests: RequestLog,
+        buffer: UpdateBuffer,
+        feeds: Mapping[DomainId, Feed],
+        output: CoreOutput,
+    ) -> None:
+        """Send nothing."""
+
+
+def say_nothing_twice(server: SimulatedServer) -> None:
+    """Votes and notices that were lost stay lost."""
+    server.core.faults.__class__ = SaysNothingInRounds
+    server.core.catch_up.__class__ = HelpsNobodyEver
+
+
+def plan_without_guards(server: SimulatedServer) -> None:
+    """A planner that demotes too many, and a cell that lets it."""
+    server.core.faults.__class__ = DemotesBelowThreshold
+    server.core.cell.__class__ = Unguarded
+
+
+def in_core(planted: type[ManagerCore]) -> Plant:
+    """Plant in the composition itself."""
+
+    def plant(server: SimulatedServer) -> None:
+        server.core.__class__ = planted
+
+    return plant
+
+
+def in_cell(name: str, planted: type[object]) -> Plant:
+    """Plant in a part of the cell state, on every server alike."""
+
+    def plant(server: SimulatedServer) -> None:
+        getattr(server.core.cell, name).__class__ = planted
+
+    return plant
+
+
+def _has(kind: str) -> Callable[[Options], bool]:
+    return lambda options: kind in options.kinds and options.domain_faults > 0
+
+
+def _is_slow(options: Options) -> bool:
+    return options.slow_domain > 10
+
+
+def _is_lossy(options: Options) -> bool:
+    return options.loss > 0
+
+
+def _has_kills(options: Options) -> bool:
+    return options.domain_kills > 0
+
+
+def _has_many(options: Options) -> bool:
+    return options.domain_faults + options.domain_kills > 2
+
+
+FAULT_CANARIES = {
+    "never-stalls": Canary(in_part("faults", NeverStalls), "liveness|rest|can go on", _has("silence")),
+    "never-offers": Canary(in_part("faults", NeverOffers), "liveness|rest", _has("votes")),
+    "ignores-lies": Canary(in_part("faults", IgnoresLies), "liars are", _has("votes")),
+    "activates-without-need": Canary(in_part("faults", ActivatesWithoutNeed), "rest: .* are active"),
+    "plans-without-guards": Canary(plan_without_guards, "rest|liveness"),
+    "counts-everybody": Canary(in_part("cell", CountsEverybody), "conviction|linearizable|rest", _has("votes")),
+    "checkpoints-first": Canary(
+        in_part("cell", CheckpointsFirst), "rest", lambda options: options.checkpoints > 0 and _has("states")(options)
+    ),
+    "keeps-surplus": Canary(in_cell("_table", KeepsSurplus), "rest: .*suspected", _has("silence")),
+    "holds-nothing": Canary(in_cell("poison", HoldsNothing), "held", lambda options: options.is_poisoned),
+    "feeds-held": Canary(in_part("resolving", FeedsHeld), "held", lambda options: options.is_poisoned),
+    "convicts-on-suspicion": Canary(in_core(ConvictsOnSuspicion), "no conviction", _is_slow),
+    "gives-up-on-suspicion": Canary(in_core(GivesUpOnSuspicion), "suspicion alone", _is_slow),
+    "forgives": Canary(in_core(Forgives), "liars are", _has("frames")),
+    "stays-without-domains": Canary(
+        in_core(Stays), "rest", lambda options: options.domain_faults + options.domain_kills > 2
+    ),
+    "watches-nobody": Canary(in_part("watch", WatchesNobody), "rest|liveness", _has("silence")),
+    "never-repairs": Canary(
+        in_part("repair", NeverRepairs), "no clean sleeper", lambda options: options.domain_kills > 0
+    ),
+    "ready-too-early": Canary(
+        in_part("repair", ReadyTooEarly), "can go on|liveness|rest", lambda options: options.loss > 0
+    ),
+    "believes-first-state": Canary(in_part("repair", BelievesFirstState), "state|conviction", _has("states")),
+    "accepts-any-part": Canary(in_part("repair", AcceptsAnyPart), "state", lambda options: options.full_disks > 0),
+    "says-nothing-twice": Canary(say_nothing_twice, "liveness|rest", _is_lossy),
+}
