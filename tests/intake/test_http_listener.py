@@ -257,7 +257,9 @@ def test_while_the_cell_takes_nothing_clients_are_told_to_come_back() -> None:
         (Outcome.TOO_LARGE, 413),
         (Outcome.SKIPPED, 500),
         (Outcome.SUPERSEDED, 503),
-        (Outcome.REPLY_LOST, 503),
+        (Outcome.REPLY_LOST, 502),
+        (Outcome.MALFORMED, 400),
+        (Outcome.UNDECIDED, 504),
     ],
 )
 def test_every_outcome_without_a_reply_has_a_status_and_the_connection_goes_on(outcome: Outcome, status: int) -> None:
