@@ -123,6 +123,10 @@ class FailoverClient:
         self._touch()
         return number
 
+    def retire(self, client: ClientId) -> None:
+        """Use an id no more; its last request is decided."""
+        self.core.retire(client)
+
     # -- for programs with coroutines --------------------------------------------------------------------------
 
     async def open_session(self) -> "ClientSession":

@@ -1,6 +1,7 @@
 """Whatever servers and networks do, a request is executed at most once; its client is told one thing, a true one."""
 
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -23,7 +24,7 @@ from replica_manager.intake.port import Outcome
 from tests.client.unreliable_cell import UnreliableCell
 
 SETTINGS = FailoverSettings()
-HASTY = FailoverSettings(deadline_ms=4000, attempt_ms=400, hangup_ms=2500)
+HASTY = FailoverSettings(deadline_ms=4000, attempt_ms=400)
 """Everything comes to its end within a few steps."""
 SERVERS = st.integers(0, 2)
 
@@ -58,9 +59,14 @@ class Failover(RuleBasedStateMachine):
 
     kind = FailoverCore
 
-    @initialize(server_count=st.integers(1, 3), seed=st.integers(0, 2**32), clients=st.integers(0, 3))
-    def begin(self, server_count: int, seed: int, clients: int) -> None:
-        core = self.kind(server_count, HASTY, random.Random(seed), 0.0)
+    @initialize(
+        server_count=st.integers(1, 3),
+        seed=st.integers(0, 2**32),
+        clients=st.integers(0, 3),
+        hangup_ms=st.sampled_from([2500, 60_000]),
+    )
+    def begin(self, server_count: int, seed: int, clients: int, hangup_ms: int) -> None:
+        core = self.kind(server_count, replace(HASTY, hangup_ms=hangup_ms), random.Random(seed), 0.0)
         core.on_timer(0.0)
         self.cell = UnreliableCell(core, server_count)
         for _ in range(clients):
