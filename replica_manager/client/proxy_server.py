@@ -1,7 +1,6 @@
 """`spare proxy` at work: an HTTP listener before a failing-over client, and the lines that an operator reads."""
 
 import asyncio
-import contextlib
 import random
 import signal
 import socket
@@ -142,11 +141,10 @@ async def run_proxy(settings: ProxySettings, listening: socket.socket, tell: Cal
 
     Args:
         settings: the cell, and limits.
-        listening: bound, not yet listening; closed at the end.
+        listening: bound, not yet listening.
         tell: takes lines for the operator.
     """
-    with contextlib.closing(listening):
-        await FailoverProxy(settings, tell).serve(listening)
+    await FailoverProxy(settings, tell).serve(listening)
 
 
 def _bracketed(host: str) -> str:

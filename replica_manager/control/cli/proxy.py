@@ -1,5 +1,6 @@
 """`spare proxy`: HTTP clients before a cell that may lose a server."""
 
+import contextlib
 import socket
 from typing import TYPE_CHECKING
 
@@ -54,13 +55,12 @@ def proxy(
     config = settings.load()
     address = _parsed(listen)
     proxied = _settings(config, deadline_s, connections_max, requests_max)
-    listening = None if inside else _bind(address)
-    _enter_clients_network(config, is_needed=inside)
-    if listening is None:
-        listening = _bind(address)
     from replica_manager.client.proxy_server import run_proxy
 
-    event_loop.run(run_proxy(proxied, listening, progress()))
+    with contextlib.ExitStack() as stack:
+        here = None if inside else stack.enter_context(_bind(address))
+        _enter_clients_network(config, is_needed=inside)
+        event_loop.run(run_proxy(proxied, here or stack.enter_context(_bind(address)), progress()))
 
 
 def _parsed(text: str) -> "Address":
