@@ -56,10 +56,13 @@ class FailoverProxy:
             settings.addresses, settings.failover, generator=random.Random(), on_note=self._on_note
         )
         self.port = ProxyPort(self._client, self._loop.call_soon)
+        connections_max = admit_connections(settings.connections_max)
+        if connections_max < settings.connections_max:
+            tell(f"{connections_max} of {settings.connections_max} connections: the system allows no more open files")
         self.listener = HttpListener(
             self.port,
             settings.request_bytes_max,
-            admit_connections(settings.connections_max),
+            connections_max,
             self._on_rejected,
             lambda: time.monotonic() * 1000,
         )

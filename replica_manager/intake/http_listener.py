@@ -162,11 +162,10 @@ class HttpConnection(asyncio.Protocol):
         match outcome:
             case Outcome.ANSWERED:
                 self._answer(reply)
-            case Outcome.UNKNOWN_CLIENT if not self._is_retried:
+            case Outcome.UNKNOWN_CLIENT:
                 # The connection was silent for so long that its id was evicted; the request was surely not executed.
-                self._is_retried = True
                 self._client = None
-                self._submit_current()
+                self._maybe_retry()
             case Outcome.TOO_LARGE:
                 self._answer(error_reply(413, "the request is too large", is_last=False))
             case Outcome.SKIPPED:
@@ -180,6 +179,13 @@ class HttpConnection(asyncio.Protocol):
                 self._answer(error_reply(504, words, is_last=False))
             case _:
                 self._answer(error_reply(503, "not executed; try again", is_last=False))
+
+    def _maybe_retry(self) -> None:
+        if self._is_retried:
+            self._answer(error_reply(503, "not executed; try again", is_last=False))
+        else:
+            self._is_retried = True
+            self._submit_current()
 
     def _answer(self, reply: bytes) -> None:
         assert self._transport is not None

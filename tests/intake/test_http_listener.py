@@ -250,6 +250,20 @@ def test_while_the_cell_takes_nothing_clients_are_told_to_come_back() -> None:
     serve(HttpListener, scenario)
 
 
+def test_an_identity_that_is_refused_again_is_not_used_again() -> None:
+    """503, and the next request begins with another one."""
+
+    async def scenario(served: Served) -> None:
+        client = await served.connect()
+        for _ in range(2):
+            client.send(GET)
+            assert (await client.reply())[0] == 503
+        assert len(served.port.opened) == 4
+        assert len({submission.client for submission in served.port.submissions}) == 4
+
+    serve(HttpListener, scenario, lambda _: (Outcome.UNKNOWN_CLIENT, b""))
+
+
 @pytest.mark.parametrize(
     ("outcome", "status"),
     [
