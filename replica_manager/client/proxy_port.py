@@ -98,6 +98,7 @@ class ProxyPort:
         if outcome in (Outcome.UNKNOWN_CLIENT, Outcome.SUPERSEDED):
             # Not executed, and the id is of no use any more: the listener asks for another one, and tries again.
             self._sender.retire(client)
+            self._drop_idle()
             if is_held:
                 del self._held[sink]
             outcome = Outcome.UNKNOWN_CLIENT
@@ -116,6 +117,12 @@ class ProxyPort:
         client = self._held.pop(sink, NOT_YET)
         if client != NOT_YET and client not in self._busy:
             self._keep(client)
+
+    def _drop_idle(self) -> None:
+        """An id was evicted, so were those used before it: the listener's one more try needs a new one."""
+        for client in self._idle:
+            self._sender.retire(client)
+        self._idle.clear()
 
     def _keep(self, client: ClientId) -> None:
         if len(self._idle) < IDLE_CLIENTS_MAX:

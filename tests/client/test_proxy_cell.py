@@ -177,6 +177,32 @@ def test_connections_in_a_row_share_one_client_id(cell: WebCell, proxy: Proxy) -
     assert int(proxy.lines.rsplit(" client ids", 1)[0].rsplit(" ", 1)[1]) <= 3
 
 
+def test_a_cell_that_has_forgotten_all_ids_of_an_idle_proxy_serves_it_on() -> None:
+    """Other clients have pushed them out; no client of the proxy is told."""
+
+    async def burst(address: Address, name: bytes) -> None:
+        async def one(number: int) -> None:
+            async with browse(address) as browser:
+                assert (await browser.ask(b"POST", b"/%s%d" % (name, number)))[0] == 200
+
+        await asyncio.gather(*(one(number) for number in range(5)))
+
+    async def scenario(proxy: Proxy, cell: WebCell) -> None:
+        async with browse(proxy.address) as patient:
+            assert (await patient.ask(b"POST", b"/first"))[0] == 200
+            await burst(proxy.address, b"before")
+            async with FailoverClient([cell.framed_address(0)]) as others:
+                for _ in range(20):
+                    await others.open_session()
+            assert (await patient.ask(b"POST", b"/last"))[0] == 200
+            await burst(proxy.address, b"after")
+            tokens = await tokens_of(proxy.address)
+        assert len(tokens) == len(set(tokens)) == 12
+
+    with web_cell(clients_max=10) as cell, spare_proxy(cell.file) as proxy:
+        asyncio.run(scenario(proxy, cell))
+
+
 def test_a_cell_that_does_not_answer_gives_503_and_504_by_what_is_known(cell: WebCell) -> None:
     """Sent and silent is unknown; never sent is surely not executed."""
 

@@ -194,3 +194,23 @@ def test_idle_ids_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for connection in connections:
         connection.leave()
     assert len(sender.retired) == 3
+
+
+def test_after_an_eviction_the_next_id_is_a_new_one() -> None:
+    """The idle ones were used earlier still; the listener tries only once more."""
+    sender, later = Sender(), []
+    port = ProxyPort(sender, later.append)
+    connections = [Connection(port) for _ in range(3)]
+    for connection in connections:
+        connection.ask()
+        sender.issue()
+        assert connection.client is not None
+        sender.decide(connection.client, Outcome.ANSWERED)
+    for connection in connections[:2]:
+        connection.leave()
+    connections[2].ask()
+    assert connections[2].client is not None
+    sender.decide(connections[2].client, Outcome.UNKNOWN_CLIENT)
+    assert len(sender.retired) == 3
+    connections[2].ask()
+    assert len(sender.opening) == 1

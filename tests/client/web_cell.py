@@ -32,6 +32,9 @@ runtime_dir = "{directory}/run"
 driver = "subprocess"
 isolation = "none"
 
+[limits]
+client_table_entries_max = {clients_max}
+
 [service]
 listen = "http"
 command = ["env", "PYTHONPATH={root}", "{python}", "-P", "-m", "exec_wrapper", "--link", "unix:{{channel}}",
@@ -57,17 +60,23 @@ class WebCell(NullCell):
 
 
 @contextmanager
-def web_cell(network_kind: str = "loopback") -> Iterator[WebCell]:
+def web_cell(network_kind: str = "loopback", clients_max: int = 50_000) -> Iterator[WebCell]:
     """Run a new cell; end it and remove its state afterwards.
 
     Args:
         network_kind: `loopback`, or `namespaces`, which needs root.
+        clients_max: clients that the cell remembers.
     """
     with tempfile.TemporaryDirectory(prefix="spare-web-") as name:
         directory = Path(name)
         file = directory / "cell.toml"
         text = TEMPLATE.format(
-            directory=directory, root=ROOT, python=sys.executable, pid=os.getpid(), network=network_kind
+            directory=directory,
+            root=ROOT,
+            python=sys.executable,
+            pid=os.getpid(),
+            network=network_kind,
+            clients_max=clients_max,
         )
         file.write_text(text + (_loopback_members() if network_kind == "loopback" else ""))
         config = load(file)
