@@ -12,8 +12,9 @@ import pytest
 from replica_manager.client.failover_client import FailoverClient
 from replica_manager.client.framed_client import FramedClient
 from replica_manager.config_addresses import Address
+from replica_manager.control.errors import ControlError
 from replica_manager.intake.port import Outcome
-from tests.client.web_cell import PATIENCE_S, Proxy, WebCell, browse, spare_proxy, web_cell
+from tests.client.web_cell import PATIENCE_S, Proxy, WebCell, browse, restarted_server, spare_proxy, web_cell
 
 pytestmark = pytest.mark.slow
 
@@ -126,6 +127,34 @@ def test_a_server_that_is_killed_under_load_is_noticed_by_no_client_and_nothing_
     assert proxy.end() == 0
     assert "requests answered;" in proxy.lines.splitlines()[-1]
     assert "unavailable" not in proxy.lines
+
+
+def test_both_servers_are_killed_in_turn_and_no_client_notices(cell: WebCell, proxy: Proxy) -> None:
+    """As in a roll-out: the first one is back in the cell before the second one dies."""
+
+    async def scenario() -> None:
+        first = await kill_under_load(cell, proxy, 0, signal.SIGKILL)
+        await until_state(cell, [1], "f_prime", 0)
+        with restarted_server(cell, 0):
+            await until_state(cell, [0, 1], "state", "serving")
+            second = await kill_under_load(cell, proxy, 1, signal.SIGKILL)
+            assert Counter(await tokens_of(proxy.address)) == Counter(first.sent) + Counter(second.sent)
+
+    asyncio.run(scenario())
+
+
+async def until_state(cell: WebCell, servers: list[int], key: str, value: object) -> None:
+    """Wait until these servers say this of themselves."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            statuses = [await asyncio.to_thread(cell.status, server) for server in servers]
+        except (ControlError, OSError):
+            statuses = []  # it has only just started
+        if [status[key] for status in statuses] == [value] * len(servers):
+            return
+        assert time.monotonic() < deadline_s, statuses
+        await asyncio.sleep(0.1)
 
 
 def test_a_server_that_is_frozen_under_load_is_noticed_by_no_client(cell: WebCell, proxy: Proxy) -> None:

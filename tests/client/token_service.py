@@ -43,7 +43,7 @@ class TokenAdapter:
 
     def set_state(self, point: int, state_format: int, parts: Iterator[bytes]) -> None:
         """Take all tokens."""
-        self._tokens = b"".join(parts).split(b"\n")
+        self._tokens = b"".join(parts).split()
         self._cursor = point
 
     def cursor(self) -> int:

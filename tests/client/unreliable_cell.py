@@ -120,8 +120,7 @@ class UnreliableCell:
 
     def forget_client(self) -> None:
         """The cell evicts the client that was silent longest."""
-        rows = list(self.table.rows())
-        self.table.load(rows[1:])
+        self.table.load(b"".join(list(self.table.rows())[1:]))
 
     def _order(self, message: ToServer, *, is_kept: bool) -> ToClient:
         self.sequence += 1

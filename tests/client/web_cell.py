@@ -60,6 +60,19 @@ class WebCell(NullCell):
 
 
 @contextmanager
+def restarted_server(cell: "WebCell", server: int) -> Iterator[None]:
+    """Run a server that was killed again, as its unit would, until the end of the block."""
+    words = [sys.executable, "-P", "-m", "replica_manager", "server", "run", "--id", str(server), "-c", str(cell.file)]
+    with (cell.file.parent / f"again-{server}.log").open("w") as output:
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=ROOT)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(PATIENCE_S)
+
+
+@contextmanager
 def web_cell(network_kind: str = "loopback", clients_max: int = 50_000) -> Iterator[WebCell]:
     """Run a new cell; end it and remove its state afterwards.
 
