@@ -78,6 +78,7 @@ def native_cell(directory: Path, rubis: NativeRubis, name: str = "live") -> Conf
     text += f'command = [{words}]\n\n[hypervisor]\ndriver = "subprocess"\nisolation = "none"\n'
     for server in range(2):
         text += f'\n[[server]]\nid = {server}\npublic_address = "127.0.0.1:{free_port()}"\n'
+        text += f'framed_address = "127.0.0.1:{free_port()}"\n'
         text += f'private_address = "127.0.0.1:{free_port()}"\nadmin_address = "127.0.0.1:{free_port()}"\n'
     text += f'\n[[witness]]\nid = 0\nprivate_address = "127.0.0.1:{free_port()}"\n'
     return _written(directory, text)

@@ -145,6 +145,9 @@ class ServerSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     host: str = ""
     public_address: str = ""
     """`address:port` where clients connect; one-machine cells choose it themselves."""
+    framed_address: str = ""
+    """`address:port` where `spare proxy` and framed clients connect, beside HTTP on `public_address`; with
+    `listen = "http"` only.  One-machine cells choose it themselves; empty on hosts: no such port."""
     private_address: str = ""
     """`address:port` of the peer port."""
     publish: str = ""

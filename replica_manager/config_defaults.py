@@ -14,6 +14,7 @@ LOOPBACK_PUBLIC_PORT = 7100
 LOOPBACK_PRIVATE_PORT = 7200
 LOOPBACK_WITNESS_PORT = 7250
 LOOPBACK_ADMIN_PORT = 7300
+LOOPBACK_FRAMED_PORT = 7400
 
 
 def complete(config: Config, path: Path) -> Config:
@@ -83,7 +84,8 @@ def _complete_server(server: ServerSection, config: Config, cell: CellSection, d
 def _with_addresses(config: Config) -> Config:
     """Return the one-machine cell `config` with the addresses that its members choose themselves."""
     if config.cell.network == "loopback":
-        servers = [_on_loopback(server) for server in config.server]
+        is_framed_apart = config.service.listen == "http"
+        servers = [_on_loopback(server, is_framed_apart=is_framed_apart) for server in config.server]
         witnesses = [_witness_on_loopback(witness) for witness in config.witness]
         return msgspec.structs.replace(config, server=servers, witness=witnesses)
     try:
@@ -96,6 +98,7 @@ def _with_addresses(config: Config) -> Config:
             msgspec.structs.replace(
                 one,
                 public_address=one.public_address or str(plan.public[one.id]),
+                framed_address=one.framed_address or (str(plan.framed[one.id]) if plan.framed else ""),
                 private_address=one.private_address or str(plan.private[MemberId.server(one.id)]),
             )
             for one in config.server
@@ -109,10 +112,12 @@ def _with_addresses(config: Config) -> Config:
     )
 
 
-def _on_loopback(server: ServerSection) -> ServerSection:
+def _on_loopback(server: ServerSection, *, is_framed_apart: bool) -> ServerSection:
+    framed = _loopback(LOOPBACK_FRAMED_PORT, server.id) if is_framed_apart else ""
     return msgspec.structs.replace(
         server,
         public_address=server.public_address or _loopback(LOOPBACK_PUBLIC_PORT, server.id),
+        framed_address=server.framed_address or framed,
         private_address=server.private_address or _loopback(LOOPBACK_PRIVATE_PORT, server.id),
         admin_address=server.admin_address or _loopback(LOOPBACK_ADMIN_PORT, server.id),
     )

@@ -73,7 +73,7 @@ def _addresses(config: Config) -> Iterator[tuple[KeyPath, str, str]]:
     has_own_networks = config.cell.kind == "one-machine" and config.cell.network == "namespaces"
     for index, server in enumerate(config.server):
         place = f"s{index}" if has_own_networks else server.host
-        for key in ("public_address", "private_address", "publish", "admin_address"):
+        for key in ("public_address", "framed_address", "private_address", "publish", "admin_address"):
             if text := getattr(server, key):
                 yield ("server", index, key), text, "" if key == "publish" else place
     for index, witness in enumerate(config.witness):
@@ -109,14 +109,32 @@ def _check_chosen_addresses(config: Config, report: Report) -> None:
         member = (
             MemberId.server(_id_at(config, path)) if path[0] == "server" else MemberId.witness(_id_at(config, path))
         )
-        chosen = {"public_address": plan.public.get(member.number), "private_address": plan.private[member]}
-        if path[-1] in chosen and text != str(chosen[str(path[-1])]):
+        chosen = {
+            "public_address": plan.public.get(member.number),
+            "framed_address": plan.framed.get(member.number),
+            "private_address": plan.private[member],
+        }
+        if chosen.get(str(path[-1])) is not None and text != str(chosen[str(path[-1])]):
             report.error(path, "the namespaces of a one-machine cell choose their addresses", hint, uses=(KIND,))
 
 
 def _id_at(config: Config, path: KeyPath) -> int:
     members: Sequence[ServerSection | WitnessSection] = config.server if path[0] == "server" else config.witness
     return members[int(path[1])].id
+
+
+def _check_framed_addresses(config: Config, report: Report) -> None:
+    """A port for `spare proxy` stands beside an HTTP port only; on some servers only, it is missed when they remain."""
+    given = [index for index, server in enumerate(config.server) if server.framed_address]
+    if config.service.listen == "framed":
+        for index in given:
+            message = 'unused: with listen = "framed" the public address speaks the framed protocol'
+            report.warning(("server", index, "framed_address"), message, uses=(("service", "listen"),))
+    elif given and len(given) < len(config.server) and not report.is_partial:
+        without = next(index for index, server in enumerate(config.server) if not server.framed_address)
+        message = f"server[{given[0]}] has a `framed_address`, this server has none"
+        hint = "`spare proxy` can fail over only to a server that has one"
+        report.error(("server", without, "framed_address"), message, hint)
 
 
 def _check_hosts(config: Config, report: Report) -> None:
@@ -204,6 +222,7 @@ _RULES: Sequence[Callable[[Config, Report], None]] = (
     _check_ids,
     _check_addresses,
     _check_chosen_addresses,
+    _check_framed_addresses,
     _check_hosts,
     _check_fault_domains,
     _check_storage,

@@ -21,6 +21,14 @@ def public_address(config: Config, server_id: int) -> Address:
     return parse_address(server.public_address)
 
 
+def framed_address(config: Config, server_id: int) -> Address | None:
+    """Return where clients of the framed protocol connect to a server; `None`: it has no such port."""
+    if config.service.listen == "framed":
+        return public_address(config, server_id)
+    server = next(server for server in config.server if server.id == server_id)
+    return parse_address(server.framed_address) if server.framed_address else None
+
+
 def peer_credentials(directory: Path, cell: str, member: MemberId) -> PeerCredentials:
     """Return what `member` proves itself with to its peers."""
     files = member_files(directory, member)

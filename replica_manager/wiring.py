@@ -40,9 +40,11 @@ from replica_manager.hypervisor.selection import open_hypervisor
 from replica_manager.identifiers import DomainId
 from replica_manager.intake.framed_listener import FramedListener
 from replica_manager.intake.http_listener import HttpListener
+from replica_manager.intake.http_payloads import HttpPayloads
+from replica_manager.intake.port import IntakePort
 from replica_manager.loop_failures import end_on_failure, raise_failure
 from replica_manager.manager_core import ManagerCore
-from replica_manager.member_addresses import peer_credentials, private_addresses, public_address
+from replica_manager.member_addresses import framed_address, peer_credentials, private_addresses, public_address
 from replica_manager.ordering.agreement_driver import AgreementDriver
 from replica_manager.ordering.member_driver import DriverHandler
 from replica_manager.ordering.peer_channel import ChannelHandler, PeerChannel
@@ -324,27 +326,41 @@ class ServerAssembly:
             self._stack.push_async_callback(admin.close)
 
     async def _open_intake(self) -> None:
-        limits = self._config.limits
-        kind = HttpListener if self._config.service.listen == "http" else FramedListener
-        connections_max = admit_connections(limits.connections_max)
-        if connections_max < limits.connections_max:
-            detail = f"{connections_max} of {limits.connections_max}: the system allows no more open files"
+        """Listen for clients; a cell that serves HTTP listens for those of the framed protocol beside it."""
+        public, framed = public_address(self._config, self._id), framed_address(self._config, self._id)
+        if self._config.service.listen == "framed":
+            await self._open_listener(FramedListener, self.server, public, self._admit_connections(1))
+            return
+        connections_max = self._admit_connections(1 if framed is None else 2)
+        if framed is not None:
+            payloads = HttpPayloads(self.server, request_bytes_max(self._config))
+            await self._open_listener(FramedListener, payloads, framed, connections_max)
+        await self._open_listener(HttpListener, self.server, public, connections_max)
+
+    def _admit_connections(self, listener_count: int) -> int:
+        """Return how many connections each of the listeners may have."""
+        wanted = self._config.limits.connections_max
+        admitted = admit_connections(wanted * listener_count) // listener_count
+        if admitted < wanted:
+            detail = f"{admitted} of {wanted}: the system allows no more open files"
             self.events.record("limit_reached", limit="connections_max", detail=detail)
-        listener = kind(self.server, request_bytes_max(self._config), connections_max, self._rejected, _now_ms)
+        return admitted
+
+    async def _open_listener(
+        self, kind: type[HttpListener] | type[FramedListener], port: IntakePort, address: Address, connections_max: int
+    ) -> None:
+        listener = kind(port, request_bytes_max(self._config), connections_max, self._rejected, _now_ms)
         self._stack.callback(listener.close)
         self._spawn(_every(SWEEP_INTERVAL_S, listener.sweep))
-        for sock in self._intake_sockets():
+        is_public = address == public_address(self._config, self._id)
+        for sock in [_listen(address), *(self._published_sockets() if is_public else ())]:
             server = await self._loop.create_server(listener.connection, sock=sock, backlog=BACKLOG)
             self._stack.callback(server.close)
-        host, port = public_address(self._config, self._id)
-        self.events.record("intake_open", address=f"{host}:{port}")
+        self.events.record("intake_open", address=f"{address.host}:{address.port}")
 
-    def _intake_sockets(self) -> list[socket.socket]:
-        sockets = [_listen(public_address(self._config, self._id))]
+    def _published_sockets(self) -> list[socket.socket]:
         inherited = os.environ.get(PUBLISH_VARIABLE)
-        if inherited:
-            sockets.append(socket.socket(fileno=int(inherited)))
-        return sockets
+        return [socket.socket(fileno=int(inherited))] if inherited else []
 
     def _record(self, kind: str, data: Mapping[str, Any]) -> None:
         self.events.record(kind, **data)

@@ -20,7 +20,7 @@ from replica_manager.intake.framed_messages import (
 from replica_manager.intake.port import IntakePort, Outcome, Submission
 
 WRITE_BYTES_MAX = 8 * 1024 * 1024
-"""Replies that a client does not read; above that its connection ends."""
+"""Replies that a client has not read when more of them come; above that its connection ends."""
 
 
 class FramedConnection(asyncio.Protocol):
@@ -33,6 +33,7 @@ class FramedConnection(asyncio.Protocol):
         self._arrival = Arrival(listener.held)
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
+        self._was_behind = False
 
     # -- asyncio.Protocol --------------------------------------------------------------------------------------
 
@@ -90,9 +91,18 @@ class FramedConnection(asyncio.Protocol):
             self._transport.abort()
 
     def sweep(self, now_ms: float) -> None:
-        """End the connection if a request takes too long to come."""
-        if self._arrival.is_late(now_ms):
+        """End the connection if a request takes too long to come, or replies too long to be read."""
+        was_behind, self._was_behind = self._was_behind, self._is_behind()
+        if was_behind and self._was_behind:
+            self._reject_behind()
+        elif self._arrival.is_late(now_ms):
             self.reject("a request was not completed in time")
+
+    def _is_behind(self) -> bool:
+        return self._transport is not None and self._transport.get_write_buffer_size() > WRITE_BYTES_MAX
+
+    def _reject_behind(self) -> None:
+        self.reject(f"more than {WRITE_BYTES_MAX} bytes of replies not read")
 
     def close(self) -> None:
         """The server stops."""
@@ -118,9 +128,11 @@ class FramedConnection(asyncio.Protocol):
 
     def _flush(self) -> None:
         if self._transport is not None:
+            # Before these are added: a burst may be larger than the limit, and is not the client's fault.
+            is_behind = self._is_behind()
             self._transport.write(b"".join(self._out))
-            if self._transport.get_write_buffer_size() > WRITE_BYTES_MAX:
-                self.reject(f"more than {WRITE_BYTES_MAX} bytes of replies not read")
+            if is_behind:
+                self._reject_behind()
         self._out.clear()
 
 

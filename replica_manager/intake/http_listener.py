@@ -28,7 +28,9 @@ _REASONS = {
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     501: "Not Implemented",
+    502: "Bad Gateway",
     503: "Service Unavailable",
+    504: "Gateway Timeout",
 }
 
 
@@ -160,17 +162,30 @@ class HttpConnection(asyncio.Protocol):
         match outcome:
             case Outcome.ANSWERED:
                 self._answer(reply)
-            case Outcome.UNKNOWN_CLIENT if not self._is_retried:
+            case Outcome.UNKNOWN_CLIENT:
                 # The connection was silent for so long that its id was evicted; the request was surely not executed.
-                self._is_retried = True
                 self._client = None
-                self._submit_current()
+                self._maybe_retry()
             case Outcome.TOO_LARGE:
                 self._answer(error_reply(413, "the request is too large", is_last=False))
             case Outcome.SKIPPED:
                 self._answer(error_reply(500, "an operator skipped this request; it changed nothing", is_last=False))
+            case Outcome.MALFORMED:
+                self._answer(error_reply(400, "the servers do not take this for one HTTP request", is_last=False))
+            case Outcome.REPLY_LOST:
+                self._answer(error_reply(502, "executed, but its reply is no longer kept", is_last=False))
+            case Outcome.UNDECIDED:
+                words = "no server answered in time; the request may have been executed, or may be yet"
+                self._answer(error_reply(504, words, is_last=False))
             case _:
                 self._answer(error_reply(503, "not executed; try again", is_last=False))
+
+    def _maybe_retry(self) -> None:
+        if self._is_retried:
+            self._answer(error_reply(503, "not executed; try again", is_last=False))
+        else:
+            self._is_retried = True
+            self._submit_current()
 
     def _answer(self, reply: bytes) -> None:
         assert self._transport is not None
@@ -178,10 +193,12 @@ class HttpConnection(asyncio.Protocol):
         is_last = self._current.is_last
         self._current = None
         self._active_ms = self._listener.now_ms()
+        # Before this reply is added: one reply may be larger than the limit, and is not the client's fault.
+        is_behind = self._transport.get_write_buffer_size() > WRITE_BYTES_MAX
         self._transport.write(reply)
         if is_last:
             self._transport.close()
-        elif self._transport.get_write_buffer_size() > WRITE_BYTES_MAX:
+        elif is_behind:
             self._listener.on_rejected(f"more than {WRITE_BYTES_MAX} bytes of replies not read")
             self._transport.abort()
         else:

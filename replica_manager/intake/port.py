@@ -9,8 +9,8 @@ from replica_manager.identifiers import ClientId
 class Outcome(enum.IntEnum):
     """What became of a request.
 
-    `UNKNOWN_CLIENT`, `UNAVAILABLE`, `SKIPPED` and `TOO_LARGE` mean that this submission was surely not executed; the
-    same number may have been executed for an earlier submission of it, which sending it again will tell.
+    `UNKNOWN_CLIENT`, `UNAVAILABLE`, `SKIPPED`, `TOO_LARGE` and `MALFORMED` mean that this submission was surely not
+    executed; the same number may have been executed for an earlier submission of it, which sending it again will tell.
     """
 
     ANSWERED = 0
@@ -27,6 +27,13 @@ class Outcome(enum.IntEnum):
     """The request exceeds the configured limit."""
     REPLY_LOST = 6
     """A repetition of a request that was executed, but its reply is no longer kept."""
+    MALFORMED = 7
+    """The payload is no request of the protocol that the service speaks."""
+    UNDECIDED = 8
+    """No server has told what became of the request: it was executed, or is executed yet, or never.
+
+    No server says this; a client does that has given up asking (`replica_manager.client`).
+    """
 
 
 class Submission(NamedTuple):

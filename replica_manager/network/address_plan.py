@@ -20,6 +20,8 @@ PUBLIC_NETWORK = "10.77.0"
 PRIVATE_NETWORK = "10.78.0"
 CLIENT_PORT = 7700
 """Where clients connect, on the public address of a server."""
+FRAMED_PORT = 7701
+"""Where `spare proxy` and framed clients connect, on the same address, if the other port speaks HTTP."""
 PEER_PORT = 7800
 """Where members connect, on their private address."""
 SERVER_FIRST_HOST = 10
@@ -47,6 +49,8 @@ class AddressPlan:
 
     public: dict[int, Endpoint]
     """Where clients connect, by server."""
+    framed: dict[int, Endpoint]
+    """Where framed clients connect, by server, if that is elsewhere; empty if it is nowhere or the same."""
     private: dict[MemberId, Endpoint]
     """Where members connect, by server and witness."""
 
@@ -61,7 +65,11 @@ def plan_addresses(config: Config) -> AddressPlan:
         return _one_machine_plan(config)
     private = {MemberId.server(server.id): _configured(server.private_address) for server in config.server}
     private |= {MemberId.witness(witness.id): _configured(witness.private_address) for witness in config.witness}
-    return AddressPlan({server.id: _configured(server.public_address) for server in config.server}, private)
+    return AddressPlan(
+        public={server.id: _configured(server.public_address) for server in config.server},
+        framed={server.id: _configured(server.framed_address) for server in config.server if server.framed_address},
+        private=private,
+    )
 
 
 def namespace_name(cell: str, place: str) -> str:
@@ -89,11 +97,11 @@ def _one_machine_plan(config: Config) -> AddressPlan:
         raise ValueError(f"a one-machine cell numbers its members 0 to {MEMBERS_MAX - 1}, not {max(numbers)}")
     servers = [MemberId.server(server.id) for server in config.server]
     witnesses = [MemberId.witness(witness.id) for witness in config.witness]
+    hosts = {member.number: f"{PUBLIC_NETWORK}.{SERVER_FIRST_HOST + member.number}" for member in servers}
+    is_framed_apart = config.service.listen == "http"
     return AddressPlan(
-        public={
-            member.number: Endpoint(f"{PUBLIC_NETWORK}.{SERVER_FIRST_HOST + member.number}", CLIENT_PORT)
-            for member in servers
-        },
+        public={number: Endpoint(host, CLIENT_PORT) for number, host in hosts.items()},
+        framed={number: Endpoint(host, FRAMED_PORT) for number, host in hosts.items()} if is_framed_apart else {},
         private={member: Endpoint(private_host(member), PEER_PORT) for member in servers + witnesses},
     )
 

@@ -329,3 +329,32 @@ def as_toml(values: dict[str, object]) -> str:
 def is_section(value: object) -> bool:
     """Say whether `value` needs a header of its own."""
     return isinstance(value, dict | list)
+
+
+def test_a_cell_that_serves_http_listens_for_framed_clients_beside_it(tmp_path: Path) -> None:
+    """One-machine cells choose the second port themselves; a framed cell has none."""
+    path = tmp_path / "spare.toml"
+    http = SMALLEST + 'listen = "http"\n'
+    path.write_text(http)
+    assert [server.framed_address for server in load(path).server] == ["10.77.0.10:7701", "10.77.0.11:7701"]
+    path.write_text(http.replace("[service]", 'network = "loopback"\n[service]'))
+    assert [server.framed_address for server in load(path).server] == ["127.0.0.1:7400", "127.0.0.1:7401"]
+    path.write_text(SMALLEST)
+    assert [server.framed_address for server in load(path).server] == ["", ""]
+
+
+def test_framed_addresses_of_hosts_stand_on_all_servers_or_on_none(tmp_path: Path) -> None:
+    """One that is missing is missed only when the other server is dead."""
+    http = HOSTS.replace('image = "key-value"', 'image = "key-value"\nlisten = "http"')
+    assert findings_of(tmp_path, http) == []
+    half = http.replace('host = "h0"', 'host = "h0"\nframed_address = "192.0.2.1:7700"')
+    assert [found.path for found in findings_of(tmp_path, half)] == ["server[1].framed_address"]
+    whole = half.replace('host = "h1"', 'host = "h1"\nframed_address = "192.0.2.2:7700"')
+    assert findings_of(tmp_path, whole) == []
+    clash = whole.replace("192.0.2.2:7700", "192.0.2.2:80")
+    assert errors_of(tmp_path, clash) != []
+    unused = findings_of(tmp_path, whole.replace('listen = "http"', 'listen = "framed"'))
+    assert [(found.severity, found.path) for found in unused] == [
+        ("warning", "server[0].framed_address"),
+        ("warning", "server[1].framed_address"),
+    ]

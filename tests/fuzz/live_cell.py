@@ -159,5 +159,6 @@ def _configuration(listen: str, mutants: int, seed: int, directory: Path) -> str
     )
     for server in range(2):
         text += f'\n[[server]]\nid = {server}\npublic_address = "127.0.0.1:{free_port()}"\n'
+        text += f'framed_address = "127.0.0.1:{free_port()}"\n' if listen == "http" else ""
         text += f'private_address = "127.0.0.1:{free_port()}"\nadmin_address = "127.0.0.1:{free_port()}"\n'
     return f'{text}\n[[witness]]\nid = 0\nprivate_address = "127.0.0.1:{free_port()}"\n'

@@ -250,6 +250,20 @@ def test_while_the_cell_takes_nothing_clients_are_told_to_come_back() -> None:
     serve(HttpListener, scenario)
 
 
+def test_an_identity_that_is_refused_again_is_not_used_again() -> None:
+    """503, and the next request begins with another one."""
+
+    async def scenario(served: Served) -> None:
+        client = await served.connect()
+        for _ in range(2):
+            client.send(GET)
+            assert (await client.reply())[0] == 503
+        assert len(served.port.opened) == 4
+        assert len({submission.client for submission in served.port.submissions}) == 4
+
+    serve(HttpListener, scenario, lambda _: (Outcome.UNKNOWN_CLIENT, b""))
+
+
 @pytest.mark.parametrize(
     ("outcome", "status"),
     [
@@ -257,7 +271,9 @@ def test_while_the_cell_takes_nothing_clients_are_told_to_come_back() -> None:
         (Outcome.TOO_LARGE, 413),
         (Outcome.SKIPPED, 500),
         (Outcome.SUPERSEDED, 503),
-        (Outcome.REPLY_LOST, 503),
+        (Outcome.REPLY_LOST, 502),
+        (Outcome.MALFORMED, 400),
+        (Outcome.UNDECIDED, 504),
     ],
 )
 def test_every_outcome_without_a_reply_has_a_status_and_the_connection_goes_on(outcome: Outcome, status: int) -> None:

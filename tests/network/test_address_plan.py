@@ -1,5 +1,6 @@
 """Addresses and names, from the configuration alone."""
 
+import msgspec
 import pytest
 
 from agreement.identifiers import MemberId
@@ -46,6 +47,15 @@ def test_all_addresses_of_a_large_cell_differ() -> None:
 def test_a_cell_beyond_the_plan_is_refused() -> None:
     with pytest.raises(ValueError, match="numbers its members 0 to 89, not 90"):
         plan_addresses(one_machine(90))
+
+
+def test_a_cell_that_serves_http_has_a_port_for_framed_clients_beside_it() -> None:
+    config = msgspec.structs.replace(one_machine(1), service=ServiceSection(listen="http"))
+    assert {server: str(endpoint) for server, endpoint in plan_addresses(config).framed.items()} == {
+        0: "10.77.0.10:7701",
+        1: "10.77.0.11:7701",
+    }
+    assert plan_addresses(one_machine(1)).framed == {}
 
 
 def test_real_hosts_have_the_configured_addresses() -> None:

@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, _Lazy] = {
     "events": _Lazy("history", "events", "Show what happened, or follow it with -f."),
     "explain": _Lazy("history", "explain", "Show who said what about one sequence number."),
     "checkpoint": _Lazy("checkpoint", "checkpoint", "Compare the state of all domains at one agreed position."),
+    "proxy": _Lazy("proxy", "proxy", "Serve HTTP clients, and repeat their requests when a server dies."),
     "image": _Lazy("image", "image", "Build and check images of virtual machines."),
     "keys": _Lazy("keys", "keys", "Make and renew keys and certificates."),
     "bench": _Lazy("bench", "bench", "Measure, and write a report."),

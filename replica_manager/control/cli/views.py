@@ -112,6 +112,7 @@ def topology_document(view: CellView) -> dict[str, Any]:
                 "server": server.id,
                 "host": server.host or None,
                 "public_address": server.public_address,
+                "framed_address": server.framed_address or None,
                 "private_address": server.private_address,
                 "publish": server.publish or None,
                 "admin_address": server.admin_address or None,
@@ -139,7 +140,7 @@ def topology_tree(view: CellView) -> Any:
     for document in topology_document(view)["servers"]:
         title = Text.assemble((f"server {document['server']}", "bold"), "  ", state_text(str(document["state"])))
         branch = tree.add(title)
-        for key in ("host", "public_address", "publish", "private_address", "admin_address", "image"):
+        for key in ("host", "public_address", "framed_address", "publish", "private_address", "admin_address", "image"):
             if document[key]:
                 branch.add(Text(f"{key.replace('_', ' ')}: {document[key]}"))
         branch.add(Text(f"storage: {', '.join(document['storage'])}"))
