@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from agreement.changes import Entry
 from agreement.node import Node
+from benchmarks.linearizability.checker import check
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.effects import RequestAccepted
 from replica_manager.cell.roles import Role
@@ -13,6 +14,7 @@ from replica_manager.execution.feed import Power
 from replica_manager.faults.role_plan import plan_roles
 from tests.simulation.cell.history import History
 from tests.simulation.cell.options import Options
+from tests.simulation.cell.registers import RegisterModel, as_operations
 
 if TYPE_CHECKING:
     from tests.simulation.cell.server import SimulatedServer
@@ -102,6 +104,16 @@ def check_linearizable(history: History, model: Model) -> None:
             newest = max(newest, by_reply[index][2])
             index += 1
         _require(sequence > newest, "linearizable", f"{sequence} began after {newest} had ended")
+
+
+def check_client_history(history: History) -> None:
+    """What clients asked and were told can have been one execution, one request at a time.
+
+    Beside `check_linearizable` because it is told nothing of the agreed order: what was ordered may differ from what
+    was asked, and the order may hold what nobody asked for.
+    """
+    verdict = check(as_operations(history.operations), RegisterModel())
+    _require(verdict.is_proven, "client history", verdict.explain())
 
 
 def check_domains(servers: "Iterable[SimulatedServer]", model: Model) -> None:
