@@ -30,7 +30,7 @@ async def load_and_kill(cell: NullCell, path: Path, kill: Kill) -> Counter[str]:
     """Load the cell, kill a process in the middle, load it on."""
     victim = kill(cell)
     settings = RecordingSettings(
-        [tuple(parse_address(address)) for address in cell.addresses],
+        [(address.host, address.port) for address in map(parse_address, cell.addresses)],
         clients=10,
         keys=5,
         session_s=PATIENCE_S,

@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import signal
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -105,3 +107,30 @@ def test_the_same_seed_asks_the_same_and_every_client_has_keys_of_its_ten(tmp_pa
     first = Session(tmp_path, lambda _number, _request: "", clients=1, requests_max=30)
     second = Session(tmp_path, lambda _number, _request: "", clients=1, requests_max=30)
     assert [one.payload for one in first.operations] == [one.payload for one in second.operations]
+
+
+def test_an_interrupt_ends_the_session_in_order_and_leaves_a_complete_history(tmp_path: Path) -> None:
+    """Requests under way are answered first; the command says what it did."""
+    path = tmp_path / "history.jsonl"
+
+    async def interrupted() -> tuple[int | None, bytes]:
+        servers = UnreliableServers(lambda _number, _request: "")
+        async with serving(servers, 1):
+            address = "{}:{}".format(*servers.addresses[0])
+            command = ["-m", "benchmarks.linearizability.load", address, "--history", str(path), "--pause-s", "0.01"]
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, *command, "--session-s", "300", stdout=asyncio.subprocess.PIPE
+            )
+            while servers.executions < 50:
+                await asyncio.sleep(0.02)
+            child.send_signal(signal.SIGINT)
+            output, _ = await child.communicate()
+            return child.returncode, output
+
+    code, output = asyncio.run(interrupted())
+    assert code == 0
+    assert b"answered" in output
+    operations = read_history(path)
+    assert len(operations) >= 50
+    assert not any(one.is_pending for one in operations)
+    assert isinstance(check(operations, KeyValueModel()), Linearizable)
