@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.mutation.mutants import ROOT
 from tests.mutation.results import SCORE_MIN, ResultLog, Summary, read_accepted, summarise
-from tests.mutation.run import Run, RunSettings, all_mutants, alone, tests_digest
+from tests.mutation.run import Run, RunSettings, all_mutants, alone, digest_of_tests
 from tests.mutation.sandbox import TrialBroken
 
 DIRECTORY = ROOT / "var" / "mutants"
@@ -28,16 +28,17 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="trials at a time (default: 2)")
     parser.add_argument("--sample", type=int, default=0, help="try only so many, drawn at random")
     parser.add_argument("--list", action="store_true", help="name all mutants and try none")
+    parser.add_argument("--directory", type=Path, default=DIRECTORY, help="where results are (default: var/mutants)")
     options = parser.parse_args()
     settings = RunSettings(options.hours, max(1, options.jobs), options.sample, options.modules)
     if options.list:
         print(*(f"{mutant.line}\t{mutant.name}" for mutant in all_mutants(ROOT, settings.modules)), sep="\n")
         return 0
     try:
-        with alone(DIRECTORY):
-            return run(settings)
+        with alone(options.directory):
+            return run(settings, options.directory)
     except BlockingIOError:
-        print(f"error: another run is at work in {DIRECTORY}; wait for it, or end it", file=sys.stderr)
+        print(f"error: another run is at work in {options.directory}; wait for it, or end it", file=sys.stderr)
     except (TrialBroken, AssertionError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
@@ -46,31 +47,30 @@ def main() -> int:
     return 1
 
 
-def run(settings: RunSettings) -> int:
+def run(settings: RunSettings, directory: Path) -> int:
     """Try what has no result yet; write and print where all stand."""
     accepted = read_accepted(ACCEPTED)
     mutants = all_mutants(ROOT, settings.modules)
-    tests = tests_digest(ROOT)
-    log = ResultLog(DIRECTORY / "results.jsonl")
+    tests = digest_of_tests(ROOT)
+    log = ResultLog(directory / "results.jsonl")
     todo = [mutant for mutant in mutants if log.find(mutant, tests) is None]
     chosen = todo[: settings.sample] if settings.sample else todo
     print(f"{len(mutants)} mutants, {len(todo)} without a result", file=sys.stderr, flush=True)
     started = time.monotonic()
     if chosen:
-        trial_run = Run(DIRECTORY, settings, log, tests)
+        trial_run = Run(directory, settings, log, tests)
         try:
             trial_run.go(chosen)
         finally:
-            _report(summarise(mutants, log, tests, accepted))
+            _report(summarise(mutants, log, tests, accepted), directory)
             _estimate(trial_run.tried, time.monotonic() - started, len(todo))
-        return _exit_code(summarise(mutants, log, tests, accepted))
-    summary = summarise(mutants, log, tests, accepted)
-    _report(summary)
-    return _exit_code(summary)
+    else:
+        _report(summarise(mutants, log, tests, accepted), directory)
+    return _exit_code(summarise(mutants, log, tests, accepted))
 
 
-def _report(summary: Summary) -> None:
-    (DIRECTORY / "summary.md").write_text(summary.text())
+def _report(summary: Summary, directory: Path) -> None:
+    (directory / "summary.md").write_text(summary.text())
     print(summary.text())
 
 

@@ -45,7 +45,7 @@ def all_mutants(root: Path, modules: Sequence[str]) -> list[Mutant]:
     return mutants
 
 
-def tests_digest(root: Path) -> str:
+def digest_of_tests(root: Path) -> str:
     """Return a digest of all tests and of the code that is mutated."""
     found = hashlib.sha256()
     for path in sorted([*root.glob("tests/**/*.py"), *(root / module for module in target_modules(root))]):
