@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 Replacement = ast.AST | None
 Operator = Callable[[ast.AST], Iterator[Replacement]]
 
+LARGE = 100
+"""Beyond it a number is a limit."""
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
     ast.LtE: ast.Lt,
@@ -65,12 +67,17 @@ def arithmetic(node: ast.AST) -> Iterator[Replacement]:
 
 
 def constant(node: ast.AST) -> Iterator[Replacement]:
-    """One more, one less, the other truth value, other bytes.  Texts are for people and stay."""
+    """One more, one less, the other truth value, other bytes.  Texts are for people and stay.
+
+    A large number is a limit, of which one more or less is nobody's mistake: it becomes 0, so that at least it matters.
+    """
     if not isinstance(node, ast.Constant):
         return
     value = node.value
     if isinstance(value, bool):
         yield ast.Constant(not value)
+    elif isinstance(value, int) and value > LARGE:
+        yield ast.Constant(0)
     elif isinstance(value, int):
         yield ast.Constant(value + 1)
         if value > 0:

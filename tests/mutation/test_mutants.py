@@ -32,6 +32,7 @@ def changes(source: str) -> set[str]:
         ("x += a", {"x += a → x -= a", "x += a → nothing"}),
         ("x = 5", {"x = 5 → x = 6", "x = 5 → x = 4"}),
         ("x = 0", {"x = 0 → x = 1"}),
+        ("LIMIT = 4096", {"LIMIT = 4096 → LIMIT = 0"}),
         ("x = True", {"x = True → x = False"}),
         ("while True:\n    pass", {"while True: → while False:"}),
         ("x = b''", {"x = b'' → x = b'?'"}),
