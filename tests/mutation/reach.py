@@ -108,14 +108,19 @@ class Reach:
         What stands outside functions, or in one that nobody calls, is tried with whatever calls the module, and
         else its room.
         """
-        function = f"{mutant.module}:{mutant.scope}"
-        room = mutant.module.rpartition("/")[0] + "/"
-        found: list[ReachedTest] = []
-        if not mutant.scope.startswith(MODULE_LEVEL):
-            found = [test for test in self._tests if function in test.functions]
-        for prefix in (f"{mutant.module}:", room):
+        found = [test for test in self._tests if _function(mutant) in test.functions]
+        for prefix in (f"{mutant.module}:", mutant.module.rpartition("/")[0] + "/"):
             found = found or [test for test in self._tests if any(one.startswith(prefix) for one in test.functions)]
         return _within(found, TESTS_SECONDS_MAX)
+
+    def is_called(self, mutant: Mutant) -> bool:
+        """Whether a test calls the mutant's function; what stands outside functions counts as called."""
+        is_outside = mutant.scope.startswith(MODULE_LEVEL)
+        return is_outside or any(_function(mutant) in test.functions for test in self._tests)
+
+
+def _function(mutant: Mutant) -> str:
+    return f"{mutant.module}:{mutant.scope}"
 
 
 def _within(tests: list[ReachedTest], seconds_max: float) -> list[ReachedTest]:

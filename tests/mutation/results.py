@@ -1,8 +1,9 @@
 """What became of every mutant: kept line by line, so that a run can end at any moment and go on later."""
 
+import contextlib
 import json
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -33,6 +34,8 @@ class Result:
     killed_by: str
     """The test or seed that noticed."""
     seconds: float
+    is_called: bool
+    """Whether a fast test calls the mutant's function; code outside functions is called by nobody and counts as so."""
 
 
 class ResultLog:
@@ -47,8 +50,9 @@ class ResultLog:
         if whole != data:
             path.write_bytes(whole)
         for line in whole.splitlines():
-            row = json.loads(line)
-            self._results[row["name"]] = Result(**(row | {"fate": Fate(row["fate"])}))
+            with contextlib.suppress(KeyError, TypeError, ValueError):  # of another version: tried again
+                row = json.loads(line)
+                self._results[row["name"]] = Result(**(row | {"fate": Fate(row["fate"])}))
 
     def find(self, mutant: Mutant, tests: str) -> Result | None:
         """Return what is known of a mutant, if it still holds."""
@@ -115,6 +119,8 @@ class Summary:
     """By module."""
     survivors: Sequence[Mutant]
     """Without a reason."""
+    uncalled: Collection[str]
+    """Names of survivors in functions that no fast test calls: perhaps nothing does."""
     stale: Sequence[str]
     """Accepted names that are no survivors: killed now, or no mutant at all."""
 
@@ -138,12 +144,14 @@ class Summary:
         lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
         lines += [_row(name, score) for name, score in [*self.scores.items(), ("all", self.total)]]
         lines += ["", "*Killed*: of those that were tried, accepted ones apart.", "", "## Survivors", ""]
-        lines += [
-            f"- {mutant.module}:{mutant.line} ({mutant.operator})\n  `{mutant.name}`" for mutant in self.survivors
-        ]
+        lines += [self._survivor(mutant) for mutant in self.survivors]
         if self.stale:
             lines += ["", "## Accepted, but killed now or gone", "", *(f"- `{name}`" for name in self.stale)]
         return "\n".join(lines) + "\n"
+
+    def _survivor(self, mutant: Mutant) -> str:
+        remark = "; no fast test calls it" if mutant.name in self.uncalled else ""
+        return f"- {mutant.module}:{mutant.line} ({mutant.operator}{remark})\n  `{mutant.name}`"
 
 
 def _row(name: str, score: Score) -> str:
@@ -158,6 +166,7 @@ def summarise(mutants: Iterable[Mutant], log: ResultLog, tests: str, accepted: M
     survivors: list[Mutant] = []
     excused: set[str] = set()
     unknown: set[str] = set()
+    uncalled: set[str] = set()
     for mutant in mutants:
         result = log.find(mutant, tests)
         score = Score(mutants=1)
@@ -172,7 +181,9 @@ def summarise(mutants: Iterable[Mutant], log: ResultLog, tests: str, accepted: M
             score = Score(mutants=1, accepted=1)
         else:
             survivors.append(mutant)
+            if not result.is_called:
+                uncalled.add(mutant.name)
             score = Score(mutants=1, survived=1)
         scores[mutant.module] = scores.get(mutant.module, Score()) + score
     stale = sorted(set(accepted) - excused - unknown)
-    return Summary(scores, survivors, stale)
+    return Summary(scores, survivors, uncalled, stale)

@@ -129,23 +129,31 @@ class Run:
     def _try(self, sandbox: Sandbox, mutant: Mutant, reach: Reach) -> Result:
         sandbox.plant(mutant)
         try:
-            tests = reach.tests_for(mutant)
-            seconds = 0.0
-            if tests:
-                limit_s = START_S + PATIENCE * sum(test.seconds for test in tests)
-                trial = sandbox.try_tests(mutant, [test.name for test in tests], limit_s)
-                seconds = trial.seconds
-                if trial.killed_by is not None:
-                    return self._result(mutant, Fate.TESTS, trial.killed_by, seconds)
-            trial = sandbox.try_simulation(mutant, SEEDS, START_S + PATIENCE * SEEDS * SEED_S)
-            seconds += trial.seconds
-            fate = Fate.SURVIVED if trial.killed_by is None else Fate.SIMULATION
-            return self._result(mutant, fate, trial.killed_by or "", seconds)
+            return self._tried(sandbox, mutant, reach)
         finally:
             sandbox.heal(mutant.module)
 
-    def _result(self, mutant: Mutant, fate: Fate, killed_by: str, seconds: float) -> Result:
-        return Result(mutant.name, mutant.fingerprint, self._tests, fate, killed_by, round(seconds, 2))
+    def _tried(self, sandbox: Sandbox, mutant: Mutant, reach: Reach) -> Result:
+        """Try the planted mutant: tests, then the simulator."""
+        seconds, killed_by, fate = 0.0, None, Fate.TESTS
+        tests = reach.tests_for(mutant)
+        if tests:
+            limit_s = START_S + PATIENCE * sum(test.seconds for test in tests)
+            trial = sandbox.try_tests(mutant, [test.name for test in tests], limit_s)
+            seconds, killed_by = trial.seconds, trial.killed_by
+        if killed_by is None:
+            trial = sandbox.try_simulation(mutant, SEEDS, START_S + PATIENCE * SEEDS * SEED_S)
+            seconds, killed_by = seconds + trial.seconds, trial.killed_by
+            fate = Fate.SURVIVED if killed_by is None else Fate.SIMULATION
+        return Result(
+            name=mutant.name,
+            fingerprint=mutant.fingerprint,
+            tests=self._tests,
+            fate=fate,
+            killed_by=killed_by or "",
+            seconds=round(seconds, 2),
+            is_called=reach.is_called(mutant),
+        )
 
 
 @contextmanager

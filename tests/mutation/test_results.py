@@ -14,8 +14,8 @@ MUTANTS = mutants_of("m.py", SOURCE)
 ONE, TWO, THREE = MUTANTS
 
 
-def result(mutant: Mutant, fate: Fate, tests: str = "t1") -> Result:
-    return Result(mutant.name, mutant.fingerprint, tests, fate, "test", 1.0)
+def result(mutant: Mutant, fate: Fate, tests: str = "t1", is_called: bool = True) -> Result:
+    return Result(mutant.name, mutant.fingerprint, tests, fate, "test", 1.0, is_called)
 
 
 def test_a_run_goes_on_where_the_last_one_was_interrupted(tmp_path: Path) -> None:
@@ -58,6 +58,15 @@ def test_the_score_leaves_accepted_survivors_out_and_names_the_others(tmp_path: 
     assert "| m.py | 3 | 1 | 0 | 1 | 1 | 0 | 50.0 % |" in summary.text()
 
 
+def test_a_survivor_that_no_test_calls_is_marked(tmp_path: Path) -> None:
+    """It may be code that nothing uses."""
+    log = ResultLog(tmp_path / "results.jsonl")
+    log.add(result(ONE, Fate.SURVIVED))
+    log.add(result(TWO, Fate.SURVIVED, is_called=False))
+    assert summarise(MUTANTS, log, "t1", {}).uncalled == {TWO.name}
+    assert f"({TWO.operator}; no fast test calls it)" in summarise([TWO], log, "t1", {}).text()
+
+
 def test_an_accepted_mutant_that_is_killed_or_gone_is_reported(tmp_path: Path) -> None:
     """A reason for nothing would hide the next one of that name."""
     log = ResultLog(tmp_path / "results.jsonl")
@@ -96,3 +105,4 @@ def test_the_cheapest_tests_that_call_the_function_come_first() -> None:
     assert names(Reach([near, roommate, far]).tests_for(mutant)) == ["near"]
     assert names(Reach([roommate, far]).tests_for(mutant)) == ["roommate"]
     assert Reach([far]).tests_for(mutant) == []
+    assert [Reach([test]).is_called(mutant) for test in (cheap, near)] == [True, False]
