@@ -17,9 +17,9 @@ from tests.mutation.results import Fate, Result, ResultLog
 from tests.mutation.sandbox import Interrupted, Sandbox
 
 SEEDS = 50
-START_S = 15.0
-"""What a trial may take beyond its tests: start-up on a busy machine."""
-PATIENCE = 5.0
+START_S = 10
+"""CPU time that a trial may take beyond its tests, for start-up."""
+PATIENCE = 5
 """How many times longer than without a mutant tests may take."""
 SEED_S = 0.2
 """One seed without a mutant, generously."""
@@ -138,11 +138,11 @@ class Run:
         seconds, killed_by, fate = 0.0, None, Fate.TESTS
         tests = reach.tests_for(mutant)
         if tests:
-            limit_s = START_S + PATIENCE * sum(test.seconds for test in tests)
+            limit_s = START_S + round(PATIENCE * sum(test.seconds for test in tests))
             trial = sandbox.try_tests(mutant, [test.name for test in tests], limit_s)
             seconds, killed_by = trial.seconds, trial.killed_by
         if killed_by is None:
-            trial = sandbox.try_simulation(mutant, SEEDS, START_S + PATIENCE * SEEDS * SEED_S)
+            trial = sandbox.try_simulation(mutant, SEEDS, START_S + round(PATIENCE * SEEDS * SEED_S))
             seconds, killed_by = seconds + trial.seconds, trial.killed_by
             fate = Fate.SURVIVED if killed_by is None else Fate.SIMULATION
         return Result(

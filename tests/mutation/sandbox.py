@@ -20,6 +20,8 @@ from tests.mutation.reach import FILE_VARIABLE
 _LEFT_OUT = (".git", ".venv", "var", "*_cache", ".hypothesis", "__pycache__", "*.egg-info")
 _NOT_TRIED = ("tests/simulation/", "tests/mutation/", "tests/fuzz/")
 """The simulator has a turn of its own; random bytes hardly reach a core."""
+WAITING_MAX = 10
+"""A trial that takes so many times its CPU time is waiting for something that does not come."""
 FAST_MARKERS = "not vm and not netns and not db and not browser and not slow"
 
 
@@ -80,33 +82,35 @@ class Sandbox:
         command += ["-p", "tests.mutation.reach", "-m", FAST_MARKERS]
         command += [file for file in reaching_files(self._directory, modules) if not file.startswith(_NOT_TRIED)]
         measured = self._directory / "reach.json"
-        log = self._run(command, 1800.0, {FILE_VARIABLE: str(measured)}, is_compiling=True)
+        log, _ = self._run(command, 1800.0, {FILE_VARIABLE: str(measured)}, is_compiling=True)
         if not measured.exists():
             raise TrialBroken(f"the fast tests did not run; see {log}")
         for module in modules:
             self.heal(module)
         shutil.move(measured, path)
 
-    def try_tests(self, mutant: Mutant, tests: Sequence[str], timeout_s: float) -> TrialResult:
-        """Run tests on the planted mutant."""
+    def try_tests(self, mutant: Mutant, tests: Sequence[str], cpu_s: int) -> TrialResult:
+        """Run tests on the planted mutant, for at most `cpu_s` of CPU time: a busy machine kills no mutants."""
         names = self._directory / "trial-tests"
         names.write_text("\n".join(tests))
-        return self._trial(mutant, ["tests", str(names)], timeout_s)
+        return self._trial(mutant, ["tests", str(names)], cpu_s)
 
-    def try_simulation(self, mutant: Mutant, seeds: int, timeout_s: float) -> TrialResult:
+    def try_simulation(self, mutant: Mutant, seeds: int, cpu_s: int) -> TrialResult:
         """Run seeds of the cell simulator on the planted mutant."""
-        return self._trial(mutant, ["simulation", str(seeds)], timeout_s)
+        return self._trial(mutant, ["simulation", str(seeds)], cpu_s)
 
-    def _trial(self, mutant: Mutant, arguments: list[str], timeout_s: float) -> TrialResult:
+    def _trial(self, mutant: Mutant, arguments: list[str], cpu_s: int) -> TrialResult:
         result = self._directory / "trial-result"
         result.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "tests.mutation.trial", mutant.module, str(result), *arguments]
+        command = [sys.executable, "-m", "tests.mutation.trial", mutant.module, str(result), str(cpu_s), *arguments]
         started = time.monotonic()
         try:
-            log = self._run(command, timeout_s, {})
+            log, code = self._run(command, float(WAITING_MAX * cpu_s), {})
         except subprocess.TimeoutExpired:
-            return TrialResult(f"no end within {timeout_s:.0f} s", time.monotonic() - started)
+            return TrialResult(f"waits for more than {WAITING_MAX * cpu_s} s", time.monotonic() - started)
         seconds = time.monotonic() - started
+        if code == -signal.SIGXCPU:
+            return TrialResult(f"no end within {cpu_s} s of CPU time", seconds)
         try:
             return TrialResult(json.loads(result.read_text())["killed_by"], seconds)
         except (OSError, ValueError) as error:
@@ -114,8 +118,10 @@ class Sandbox:
                 return TrialResult("memory without end", seconds)
             raise TrialBroken(f"{mutant.name}: no result; see {log}") from error
 
-    def _run(self, command: list[str], timeout_s: float, variables: dict[str, str], is_compiling: bool = False) -> Path:
-        """Run a child to its end; return the file with its output."""
+    def _run(
+        self, command: list[str], timeout_s: float, variables: dict[str, str], is_compiling: bool = False
+    ) -> tuple[Path, int]:
+        """Run a child to its end; return the file with its output, and its exit code."""
         log = self._directory.with_suffix(".log")
         # Hypothesis draws the same examples for every mutant, and sets have the same order.
         environment = os.environ | {"CI": "1", "PYTHONHASHSEED": "0"} | variables
@@ -135,12 +141,12 @@ class Sandbox:
             )
             self._child = child
         try:
-            child.wait(timeout_s)
+            code = child.wait(timeout_s)
         finally:
             _end(child)
         if self._is_ended:
             raise Interrupted
-        return log
+        return log, code
 
     def end(self) -> None:
         """End whatever runs, from another thread; nothing starts here any more."""

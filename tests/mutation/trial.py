@@ -1,7 +1,7 @@
 """One trial in a process of its own, in a copy of the tree: do these tests, or the simulator, notice the mutant?
 
-Run as `python -m tests.mutation.trial MODULE RESULT tests FILE` or `… simulation SEEDS`; writes `{"killed_by": …}`
-(`null`: nobody noticed) to `RESULT`.
+Run as `python -m tests.mutation.trial MODULE RESULT CPU_SECONDS tests FILE` or `… simulation SEEDS`; writes
+`{"killed_by": …}` (`null`: nobody noticed) to `RESULT`.
 """
 
 import importlib.util
@@ -16,8 +16,9 @@ MEMORY_BYTES_MAX = 3 * 1024**3
 
 def main() -> int:
     """Run one trial."""
-    module, result, kind, argument = sys.argv[1:]
+    module, result, cpu_seconds, kind, argument = sys.argv[1:]
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_seconds), int(cpu_seconds) + 1))
     require_own_tree(module)
     killed_by = try_tests(Path(argument)) if kind == "tests" else try_seeds(int(argument))
     Path(result).write_text(json.dumps({"killed_by": killed_by}))
