@@ -3,8 +3,8 @@
 Source: design "Client table".
 """
 
-from replica_manager.cell.client_table import ClientTable, Verdict
-from replica_manager.identifiers import ClientId
+from replica_manager.cell.client_table import PAYLOAD_DIGEST_BYTES, ClientTable, Verdict
+from replica_manager.identifiers import CLIENT_ID_BYTES, ClientId
 
 ONE, TWO, THREE = (ClientId(bytes([number]) * 16) for number in (1, 2, 3))
 
@@ -17,7 +17,7 @@ def full_table() -> ClientTable:
 
 
 def known(table: ClientTable) -> list[bytes]:
-    return [client for client, *_ in table.rows()]
+    return [row[:CLIENT_ID_BYTES] for row in table.rows()]
 
 
 def test_as_many_clients_as_the_bound_says_are_known() -> None:
@@ -39,4 +39,9 @@ def test_one_client_more_has_the_least_recently_used_one_forgotten() -> None:
 def test_a_new_client_has_sent_nothing_that_could_be_repeated() -> None:
     """Number 0 with any payload is no repetition."""
     table = full_table()
-    assert list(table.rows()) == [(ONE, 0, 1, b""), (TWO, 0, 2, b"")]
+    number, digest = bytes(8), bytes(PAYLOAD_DIGEST_BYTES)
+    assert list(table.rows()) == [ONE + number + sequence(1) + digest, TWO + number + sequence(2) + digest]
+
+
+def sequence(number: int) -> bytes:
+    return number.to_bytes(8)
