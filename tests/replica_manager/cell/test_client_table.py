@@ -6,7 +6,7 @@ Source: design "Client table".
 from replica_manager.cell.client_table import PAYLOAD_DIGEST_BYTES, ClientTable, Verdict
 from replica_manager.identifiers import CLIENT_ID_BYTES, ClientId
 
-ONE, TWO, THREE = (ClientId(bytes([number]) * 16) for number in (1, 2, 3))
+ONE, TWO, THREE = (ClientId(bytes([number]) * CLIENT_ID_BYTES) for number in (1, 2, 3))
 
 
 def full_table() -> ClientTable:
