@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON_BIN := .venv/bin
 
-.PHONY: help setup demo test check format sim fuzz bench-null replay clean
+.PHONY: help setup demo test check format sim fuzz mutants bench-null replay clean
 
 help:  ## Say what the commands do
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ sim: setup  ## Simulate the whole cell: make sim SEEDS=2000
 
 fuzz: setup  ## 1,000,000 mutations per parser and 10,000 over each live port
 	$(PYTHON_BIN)/python -m tests.fuzz
+
+mutants: setup  ## Mutation testing of the cores, up to two hours, resumable; results in var/mutants
+	$(PYTHON_BIN)/python -m tests.mutation
 
 bench-null: setup  ## Cost of replication alone; report in var/bench/null
 	$(PYTHON_BIN)/spare bench null

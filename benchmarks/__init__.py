@@ -2,6 +2,6 @@
 
 In:     a configuration, a duration.
 Out:    reports; ratios are taken side by side within one run, since machines are shared and noisy.
-Owns:   load generation for the null service, the bare service to compare with.
+Owns:   load generation for the null service, the bare service to compare with; `linearizability`, which judges a load.
 Never:  is imported by the product, but for the `bench` command.
 """

@@ -5,10 +5,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from agreement.changes import Entry
+from benchmarks.linearizability.checker import check
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.effects import Effect, RequestAccepted, RequestResolved
 from replica_manager.voting.vote_count import vote_digest
 from tests.simulation.cell.history import History
+from tests.simulation.cell.registers import RegisterModel, as_operations
 from tests.simulation.cell.rules import require
 
 if TYPE_CHECKING:
@@ -111,6 +113,16 @@ def check_linearizable(history: History, model: Model) -> None:
             newest = max(newest, by_reply[index][2])
             index += 1
         require(sequence > newest, "linearizable", f"{sequence} began after {newest} had ended")
+
+
+def check_client_history(history: History) -> None:
+    """What clients asked and were told can have been one execution, one request at a time.
+
+    Beside `check_linearizable` because it is told nothing of the agreed order: what was ordered may differ from what
+    was asked, and the order may hold what nobody asked for.
+    """
+    verdict = check(as_operations(history.operations), RegisterModel())
+    require(verdict.is_proven, "client history", verdict.explain())
 
 
 def check_cell_states(servers: "Iterable[SimulatedServer]") -> None:

@@ -16,6 +16,8 @@ from replica_manager.core_output import CoreOutput
 from replica_manager.execution.feed import Feed, Power
 from replica_manager.execution.request_log import RequestLog, RequestRecord
 from replica_manager.identifiers import ClientId, DomainId
+from replica_manager.intake.admission import Admission
+from replica_manager.intake.port import ReplySink, Submission
 from replica_manager.manager_core import ManagerCore
 from replica_manager.peer_messages import StableNotice
 from replica_manager.updates.retention import Retention
@@ -165,6 +167,23 @@ class HasSleepersExecute(Feed):
         super().pump(requests, buffer, out)
 
 
+class ShortensRequests(Admission):
+    """Orders something else than the client asked for; replies, votes and order agree on that perfectly."""
+
+    def maybe_join(self, sink: ReplySink, submission: Submission) -> bool:
+        """Compare as it was ordered."""
+        return super().maybe_join(sink, _shortened(submission))
+
+    def admit(self, output: CoreOutput, sink: ReplySink, submission: Submission, now_us: int, random: bytes) -> bytes:
+        """Order without the last byte."""
+        return super().admit(output, sink, _shortened(submission), now_us, random)
+
+
+def _shortened(submission: Submission) -> Submission:
+    is_get = submission.payload.startswith(b"get ")
+    return submission if is_get else submission._replace(payload=submission.payload[:-1])
+
+
 class StateOfItsOwn(FakeDomain):
     """Has something in its state that the others do not have."""
 
@@ -226,6 +245,7 @@ CANARIES = {
     "helps-the-healthy": Canary(in_part("catch_up", HelpsTheHealthy), "quiet|no conviction"),
     "feeds-sleepers": Canary(for_every_feed(FeedsSleepers), "asleep"),
     "sleepers-execute": Canary(for_every_feed(HasSleepersExecute), "passive domains execute nothing"),
+    "shortens-requests": Canary(in_part("admission", ShortensRequests), "client history"),
     "states-differ": Canary(differ_in_state, "checkpoints agree", lambda options: options.checkpoints > 0),
     **FAULT_CANARIES,
 }

@@ -130,6 +130,7 @@ class Run:
         checkers.check_at_most_once(self.history)
         model = Model(self.history, self.options.f, CLIENT_TABLE_ENTRIES_MAX)
         checkers.check_linearizable(self.history, model)
+        checkers.check_client_history(self.history)
         checkers.check_timestamps(self.history, model)
         checkers.check_cell_states(self.live)
         checkers.check_stable(self.history, model)

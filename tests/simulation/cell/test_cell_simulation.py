@@ -3,9 +3,12 @@
 Source: design "Simulation and checkers".
 """
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.simulation.cell import checkers
+from tests.simulation.cell.history import Operation
 from tests.simulation.cell.rules import RuleBroken
 from tests.simulation.cell.run import Run, draw_options, run_seed
 
@@ -78,6 +81,33 @@ def test_a_planted_reordering_in_real_time_is_found() -> None:
     first.invoked_us, first.replied_us = last.replied_us + 1, last.replied_us + 2
     with pytest.raises(RuleBroken, match="linearizable"):
         run.check()
+
+
+def test_the_general_checker_alone_finds_stale_reads_swaps_and_values_from_nowhere() -> None:
+    """It is not told the order, so it must find by itself what the checker with the order finds."""
+    plants: list[Callable[[list[Operation]], None]] = [reply_staler, reply_from_nowhere, reply_in_the_past]
+    for plant in plants:
+        run = quiet_run()
+        checkers.check_client_history(run.history)
+        plant(run.history.operations)
+        with pytest.raises(checkers.RuleBroken, match="client history: not linearizable"):
+            checkers.check_client_history(run.history)
+
+
+def reply_staler(operations: list[Operation]) -> None:
+    last = max(
+        (one for one in operations if one.payload.startswith(b"get ") and one.reply), key=lambda one: one.invoked_us
+    )
+    last.reply = b""
+
+
+def reply_from_nowhere(operations: list[Operation]) -> None:
+    next(one for one in operations if one.payload.startswith(b"get ")).reply = b"nobody wrote this"
+
+
+def reply_in_the_past(operations: list[Operation]) -> None:
+    first, *_, last = [one for one in operations if one.payload.startswith(b"append k0 ")]
+    first.invoked_us, first.replied_us = last.replied_us + 1, last.replied_us + 2
 
 
 def test_a_planted_difference_of_orders_is_found() -> None:
