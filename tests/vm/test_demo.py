@@ -120,12 +120,12 @@ def _traces_without_demo(directory: Path) -> Traces:
 
 
 def _demo_that_boots(directory: Path, log: Path, command: "subprocess.Popen[str]") -> OperatedCell:
-    """Wait until all machines of a demo run; return its cell."""
+    """Wait until the first machine of each server of a demo boots; return its cell."""
     file = directory / "cell.toml"
     until(lambda: file.exists() or command.poll() is not None, "the demo writes its cell's file", BOOT_PATIENCE_S)
     assert command.poll() is None, log.read_text()
     cell = OperatedCell(file)
-    until(lambda: len(cell.machines()) == 4 or command.poll() is not None, "the machines run", BOOT_PATIENCE_S)
+    until(lambda: len(cell.machines()) >= 2 or command.poll() is not None, "the machines run", BOOT_PATIENCE_S)
     assert command.poll() is None, log.read_text()
     assert len(cell.members()) == 3
     return cell
@@ -160,7 +160,7 @@ def test_after_kill_9_of_a_whole_demo_down_leaves_nothing(
         assert rubis_image.image_id in log.read_text()
         command.send_signal(signal.SIGKILL)
         assert command.wait(BOOT_PATIENCE_S) == -signal.SIGKILL
-        assert len(cell.kill_everything()) >= 7
+        assert len(cell.kill_everything()) >= 5
     assert {"namespaces", "mounts"} <= set(left_behind(before, traces_of(cell)))
     cell.spare("cell", "down")
     require_nothing_left(cell, before)

@@ -151,7 +151,8 @@ def start_spare(log: Path, *words: str) -> "Iterator[subprocess.Popen[str]]":
     """Run `spare` beside the test, in a process group of its own as a terminal does; outputs go to `log`."""
     with log.open("w") as output:
         process = subprocess.Popen(
-            spare_command(*words),
+            # The jobs of a script's shell ignore Ctrl-C, and so would everything that the tests start.
+            ["env", "--default-signal=INT", *spare_command(*words)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
