@@ -188,10 +188,11 @@ def test_an_idle_cell_comes_to_rest(sink: RecordingSink) -> None:
 def test_votes_that_came_before_their_entry_count(sink: RecordingSink) -> None:
     cell = LockstepCell(1)
     core = cell.cores[0]
-    core.voter.record_vote(DomainId("s1.g1"), core.requests.last + 2, b"x" * 32)
+    sequence = core.requests.last + 2
+    core.voter.record_vote(DomainId("s1.g1"), sequence, b"x" * 32)
     client = cell.open_client(0, sink)
     cell.submit(0, sink, client, 1, b"get a")
-    record = core.requests.get(core.requests.last)
+    record = core.requests.get(sequence)
     assert record is not None
     assert record.votes[DomainId("s1.g1")] == b"x" * 32
     assert record.is_contested
