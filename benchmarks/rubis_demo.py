@@ -18,7 +18,7 @@ from benchmarks.session_window import Moment, look_now, window_figures
 from replica_manager.config import Config
 from replica_manager.config_addresses import parse_address
 from replica_manager.config_check import load
-from replica_manager.control.cell_down import plan_down, take_down
+from replica_manager.control.cell_down import plan_down, take_down, take_down_whole
 from replica_manager.control.cell_network import network_of
 from replica_manager.control.cell_up import bring_up
 from replica_manager.control.checkpoint import take_checkpoint
@@ -33,6 +33,8 @@ DATA_SET_START_US = 1_700_000_000_000_000
 """When the image's data set begins: auctions end one to seven days later."""
 CHECKPOINT_TIMEOUT_S = 600.0
 POLL_S = 0.2
+USERS_PATIENCE_S = 5.0
+"""For the users to go when the demo is interrupted; they look up once a second."""
 FULL_SESSION_S = 120
 Report = Callable[[str], None]
 
@@ -102,7 +104,7 @@ def run_demo(settings: DemoSettings, report: Report) -> dict[str, Any]:
         document = _serve(settings, config, report)
     finally:
         report("stopping the cell")
-        take_down(config, network, plan_down(config, purge=False), report)
+        take_down_whole(config, network, report)
     document["left_behind"] = left_behind(traces, machine_traces(str(settings.directory), settings.cell_name))
     return _conclude(settings, document)
 
@@ -152,6 +154,10 @@ def _serve(settings: DemoSettings, config: Config, report: Report) -> dict[str, 
     }
 
 
+class _Abandoned(Exception):
+    """Raised in the emulation when the demo was interrupted."""
+
+
 class _Phases:
     """Hears the emulation's progress; the main thread looks at the cell when the runtime session begins and ends."""
 
@@ -159,10 +165,14 @@ class _Phases:
         self._report = report
         self.session_began = threading.Event()
         self.session_ended = threading.Event()
+        self.is_abandoned = False
+        """Set by the main thread: the users go home."""
         self._told_s = -10.0
 
     def hear(self, progress: Progress) -> None:
         """Called by the emulation once a second."""
+        if self.is_abandoned:
+            raise _Abandoned
         if progress.phase is not Phase.UP_RAMP:
             self.session_began.set()
         if progress.phase not in (Phase.UP_RAMP, Phase.RUNTIME_SESSION):
@@ -194,17 +204,24 @@ def _run_load(settings: DemoSettings, config: Config, report: Report) -> tuple[d
             place = namespace_name(config.cell.name, "clients")
             result = namespaces.call_in(place, lambda: run_event_loop(run_emulation(emulator, phases.hear)))
             outcome["report"] = result.to_json()
+        except _Abandoned:
+            pass
         finally:
             phases.session_began.set()
             phases.session_ended.set()
 
-    # A daemon: Ctrl-C in the main thread ends the command without waiting for the users.
     thread = threading.Thread(target=emulate, name="emulated-users", daemon=True)
     thread.start()
-    began = _look_after(phases.session_began, config)
-    ended = _look_after(phases.session_ended, config)
-    while thread.is_alive():
-        thread.join(POLL_S)
+    try:
+        began = _look_after(phases.session_began, config)
+        ended = _look_after(phases.session_ended, config)
+        while thread.is_alive():
+            thread.join(POLL_S)
+    except BaseException:
+        # Ctrl-C too: users of a cell that is stopped would only report its end as failures.
+        phases.is_abandoned = True
+        thread.join(USERS_PATIENCE_S)
+        raise
     if "report" not in outcome:
         raise DemoFailed("the client emulator ended without a report; see the lines above")
     return outcome["report"], window_figures(began, ended)

@@ -44,6 +44,7 @@ from replica_manager.cell.entries import (
     Resolve,
     Stopped,
     Suspected,
+    command_name,
     decode_entry,
     encode_entry,
 )
@@ -207,7 +208,7 @@ class ManagerCore:
         record = None
         if isinstance(first, RequestAccepted):
             record = RequestRecord(sequence, first.client, first.number, first.timestamp_us, first.seed, first.payload)
-        self.requests.append(sequence, record)
+        self.requests.append(sequence, record or command_name(agreed))
         if record is None:
             for effect in effects:
                 self._on_effect(sequence, effect, agreed)

@@ -95,9 +95,10 @@ class ServerHandlers:
             raise RequestRefused("bad_request", "explain needs a sequence number from 1")
         found = explanation(self._server.core, sequence)
         if found is None:
-            newest = self._server.core.requests.last
+            oldest, newest = self._server.core.requests.first_explained, self._server.core.requests.last
             known = "is not ordered yet" if sequence > newest else "is no longer kept here"
-            raise RequestRefused("unknown_sequence", f"sequence {sequence} {known}; the newest is {newest}")
+            kept = f"kept are {oldest} to {newest}" if newest >= oldest else "nothing is ordered yet"
+            raise RequestRefused("unknown_sequence", f"sequence {sequence} {known}; {kept}")
         return found
 
     async def checkpoint(self, _parameters: dict[str, Any]) -> dict[str, Any]:

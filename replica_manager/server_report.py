@@ -75,9 +75,9 @@ def explanation(core: ManagerCore, sequence: int) -> dict[str, Any] | None:
     """Return who said what about a sequence number; None: not known here (any more)."""
     record = core.requests.explain(sequence)
     if record is None:
-        if core.requests.first <= sequence <= core.requests.last:
-            return {"sequence": sequence, "kind": "command", "votes": [], "outcome": "stable"}
         return None
+    if not isinstance(record, RequestRecord):
+        return {"sequence": sequence, "kind": "command", "command": record, "votes": [], "outcome": "stable"}
     return {
         "sequence": sequence,
         "kind": "request",

@@ -127,15 +127,24 @@ class ServerAssembly:
         self.has_to_rejoin = False
         """Whether the cell went on without this server, which is to come back as somebody new."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether this assembly has nothing more to do: it was told to stop, has failed, or has to rejoin."""
+        return self._ended.done()
+
     # -- building ----------------------------------------------------------------------------------------------
 
     async def build(self) -> None:
         """Make everything up to and including the boot of the domains.
 
         Raises:
-            CancelledError: something failed meanwhile, see `has_failed`.
+            CancelledError: see `is_over`.
         """
         self._building = asyncio.current_task()
+        # From here on no signal raises KeyboardInterrupt: uvloop would take one that is raised in a protocol's
+        # `get_buffer` for an error of that protocol, "unhandled error (or an empty buffer) in get_buffer()".
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop, f"signal {number.name}")
         self._make_directories()
         self.events = EventLog(self._id, wall_clock_us, EventFile(self._paths.event_file(self._id)))
         self._stack.callback(self.events.close)
@@ -311,7 +320,7 @@ class ServerAssembly:
     # -- listening ---------------------------------------------------------------------------------------------
 
     async def _open_control(self) -> None:
-        handlers = ServerHandlers(self._config, self.server, self.storage, self._channel.transport, self._end)
+        handlers = ServerHandlers(self._config, self.server, self.storage, self._channel.transport, self._stop)
         control = ControlSocket(
             self._paths.control_socket(self._id),
             handlers.by_name(),
@@ -372,8 +381,6 @@ class ServerAssembly:
 
     async def serve(self) -> int:
         """Serve until told to stop; return the exit code."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._end, f"signal {number.name}")
         if not self.is_over:
             self._spawn(_every(OBSERVE_INTERVAL_S, self._observe))
         reason = await self._ended
@@ -394,30 +401,28 @@ class ServerAssembly:
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(raise_failure)
 
-    def _end(self, reason: str) -> None:
-        if not self._ended.done():
-            self._ended.set_result(reason)
+    def _stop(self, reason: str) -> None:
+        """The operator's word is the last one, also for a server that was about to rejoin."""
+        self.has_to_rejoin = False
+        self._end(reason)
 
-    @property
-    def is_over(self) -> bool:
-        """Whether this assembly has nothing more to do."""
-        return self.has_failed or self.has_to_rejoin
+    def _end(self, reason: str) -> None:
+        if self.is_over:
+            return
+        self._ended.set_result(reason)
+        if self._building is not None:
+            # What is built may wait for a domain for minutes.
+            self._building.cancel()
 
     def _fail(self, reason: str) -> None:
         self.has_failed = True
-        self._give_up(reason)
+        self._end(reason)
 
     def _rejoin(self, reason: str) -> None:
         if not self.is_over:
             self.has_to_rejoin = True
             self.events.record("rejoining", reason=reason)
-            self._give_up(reason)
-
-    def _give_up(self, reason: str) -> None:
-        self._end(reason)
-        if self._building is not None:
-            # What is built may wait for a domain for minutes.
-            self._building.cancel()
+            self._end(reason)
 
     def _on_standing(self, standing: Standing) -> None:
         if standing is Standing.SERVING:

@@ -6,6 +6,8 @@ Digest and compare the received bytes, never a re-encoding.
 
 import msgspec
 
+from agreement.messages import Change, Entry
+
 RANDOM_BYTES = 16
 
 
@@ -246,3 +248,13 @@ def decode_entry(payload: bytes) -> CellEntry:
         return _decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise EntryError(f"agreed bytes are no entry: {error}") from error
+
+
+def command_name(agreed: Entry | Change) -> str:
+    """Return what an agreed entry is called that no domain executes.
+
+    Raises:
+        EntryError: the bytes are no entry of this version.
+    """
+    command = decode_entry(agreed.payload) if isinstance(agreed, Entry) else agreed
+    return "Request, not executed" if isinstance(command, Request) else type(command).__name__

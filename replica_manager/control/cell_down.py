@@ -1,6 +1,7 @@
 """Stops a one-machine cell and removes what it made, also after all its processes were killed.  Idempotent."""
 
 import shutil
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,19 @@ def take_down(
     network.down(report)
     wait_until_ended(identities, patience_s=5.0)
     discard(plan.removed)
+
+
+def take_down_whole(config: Config, network: CellNetwork, report: Reporter) -> None:
+    """End the cell and keep its durable state; a Ctrl-C meanwhile changes nothing.  For the main thread.
+
+    Raises:
+        ProcessError: something cannot be removed.
+    """
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        take_down(config, network, plan_down(config, purge=False), report)
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 def plan_fresh(config: Config) -> Sequence[Path]:

@@ -1,6 +1,5 @@
 """Starts a one-machine cell: keys, disks, networks, one detached process per member; waits until it serves."""
 
-import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import msgspec
 
 from replica_manager.cell_paths import CellPaths, MemberKind
 from replica_manager.config import Config
-from replica_manager.control.cell_down import discard, plan_down, plan_fresh, take_down
+from replica_manager.control.cell_down import discard, plan_down, plan_fresh, take_down, take_down_whole
 from replica_manager.control.cell_network import CellNetwork, Reporter, certificate_addresses, member_id
 from replica_manager.control.cell_wait import wait_until_serving
 from replica_manager.control.errors import ProcessError
@@ -67,17 +66,8 @@ def bring_up(
     except BaseException:
         # Ctrl-C too: a cell that half runs is worse than none.
         report("ending what was started")
-        _undo(config, network, report)
+        take_down_whole(config, network, report)
         raise
-
-
-def _undo(config: Config, network: CellNetwork, report: Reporter) -> None:
-    """End what was started; a second Ctrl-C waits until that is done."""
-    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        take_down(config, network, plan_down(config, purge=False), report)
-    finally:
-        signal.signal(signal.SIGINT, former)
 
 
 def stored_config(runtime_dir: Path) -> Config | None:

@@ -169,7 +169,8 @@ class DomainAnswers:
         vote = self._state_vote
         if vote is None or vote.point.point != part.point:
             return
-        outcome = vote.outcome(self._cell.threshold, self._cell.f_prime, self._cell.is_counted)
+        is_counted = self._cell.is_counted
+        outcome = vote.outcome(self._cell.threshold, self._cell.f_prime, is_counted, is_counted)
         if isinstance(outcome, Stable) and part.index >= len(vote.parts_of(outcome.digest)):
             raise StateOrderError(f"gave part {part.index} at {part.point}, beyond the end of the agreed state")
 

@@ -12,7 +12,7 @@ import msgspec
 from replica_manager.identifiers import ClientId, DomainId
 
 KEPT_FOR_EXPLANATION = 10_000
-"""Numbers below `stable_all` whose votes an operator can still ask for; about 150 bytes each."""
+"""Dropped numbers that an operator can still ask for, requests and commands; about 150 bytes per request."""
 
 
 class RequestRecord:
@@ -71,6 +71,10 @@ class RequestRecord:
         """Whether an operator skipped it: a fixed outcome, no update."""
 
 
+CommandName = str
+"""What an entry is that no domain executes, such as `Progress`."""
+
+
 class _Explained(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What is kept of a dropped number; packed, since nearly all of them are dropped again without being looked at."""
 
@@ -114,14 +118,15 @@ _decoder = msgspec.msgpack.Decoder(_Explained)
 
 
 class RequestLog:
-    """Records by sequence number, dense from `first` to `last`; numbers of commands have no record."""
+    """Records by sequence number, dense from `first` to `last`; of commands it has the name alone."""
 
     def __init__(self) -> None:
         """Make an empty log before number 1."""
-        self._records: deque[RequestRecord | None] = deque()
+        self._records: deque[RequestRecord | CommandName] = deque()
         self.first = 1
         self._light_through = 0
-        self._explained: deque[bytes] = deque(maxlen=KEPT_FOR_EXPLANATION)
+        self._dropped: deque[bytes | CommandName] = deque(maxlen=KEPT_FOR_EXPLANATION)
+        """What was at the numbers right before `first`, without gaps; requests packed."""
         self._packing = bytearray()
 
     @property
@@ -129,15 +134,21 @@ class RequestLog:
         """The newest number; `first - 1` when empty."""
         return self.first + len(self._records) - 1
 
-    def append(self, sequence: int, record: RequestRecord | None) -> None:
-        """Add the next number; None: a command, nothing to execute."""
+    @property
+    def first_explained(self) -> int:
+        """The oldest number that `explain` still knows."""
+        return self.first - len(self._dropped)
+
+    def append(self, sequence: int, record: RequestRecord | CommandName) -> None:
+        """Add the next number: a request, or the name of a command, which nobody executes."""
         assert sequence == self.last + 1, f"number {sequence} after {self.last}"
         self._records.append(record)
 
     def get(self, sequence: int) -> RequestRecord | None:
         """Return the record; None for a command, a dropped or a future number."""
         index = sequence - self.first
-        return self._records[index] if 0 <= index < len(self._records) else None
+        found = self._records[index] if 0 <= index < len(self._records) else None
+        return found if isinstance(found, RequestRecord) else None
 
     def records(self, first: int) -> Iterator[RequestRecord]:
         """Yield the records from `first` on, ascending."""
@@ -147,16 +158,17 @@ class RequestLog:
                 yield record
 
     def drop_through(self, sequence: int) -> None:
-        """Forget every number up to and including `sequence`, but keep who voted what for a while."""
+        """Forget every number up to and including `sequence`, but keep what it was and who voted what for a while."""
         while self._records and self.first <= sequence:
             record = self._records.popleft()
             self.first += 1
-            if record is not None:
-                record.payload = b""
-                record.values.clear()
-                # By way of a buffer: the encoder's result would occupy 512 bytes whatever it holds.
-                _encoder.encode_into(_Explained.of(record), self._packing)
-                self._explained.append(bytes(self._packing))
+            self._dropped.append(self._pack(record) if isinstance(record, RequestRecord) else record)
+
+    def _pack(self, record: RequestRecord) -> bytes:
+        _forget_bytes(record)
+        # By way of a buffer: the encoder's result would occupy 512 bytes whatever it holds.
+        _encoder.encode_into(_Explained.of(record), self._packing)
+        return bytes(self._packing)
 
     def forget_values_through(self, sequence: int) -> None:
         """Forget requests and values up to `sequence`, which every live server has stable and no local domain executes.
@@ -166,26 +178,30 @@ class RequestLog:
         """
         for number in range(max(self._light_through + 1, self.first), min(sequence, self.last) + 1):
             record = self._records[number - self.first]
-            if record is not None:
-                record.payload = b""
-                record.values.clear()
+            if isinstance(record, RequestRecord):
+                _forget_bytes(record)
         self._light_through = max(self._light_through, min(sequence, self.last))
 
     def restart_at(self, first: int) -> None:
         """Forget everything; the next number is `first`."""
         self._records.clear()
+        self._dropped.clear()
         self.first = first
         self._light_through = first - 1
 
-    def explain(self, sequence: int) -> RequestRecord | None:
-        """Return the record for an operator, also a while after it was dropped."""
-        record = self.get(sequence)
-        if record is not None or not self._explained:
-            return record
-        low, high = 0, len(self._explained) - 1
-        while low < high:
-            middle = (low + high) // 2
-            is_below = _decoder.decode(self._explained[middle]).sequence < sequence
-            low, high = (middle + 1, high) if is_below else (low, middle)
-        found = _decoder.decode(self._explained[low])
-        return found.record() if found.sequence == sequence else None
+    def explain(self, sequence: int) -> RequestRecord | CommandName | None:
+        """Return what is at `sequence`, also a while after it was dropped; None: a forgotten or a future number."""
+        if sequence >= self.first:
+            index = sequence - self.first
+            return self._records[index] if index < len(self._records) else None
+        index = sequence - self.first_explained
+        if index < 0:
+            return None
+        found = self._dropped[index]
+        return found if isinstance(found, str) else _decoder.decode(found).record()
+
+
+def _forget_bytes(record: RequestRecord) -> None:
+    """Who voted what stays."""
+    record.payload = b""
+    record.values.clear()

@@ -322,13 +322,11 @@ class Repair:
         moved = (
             self._attempt,
             self._is_ordered,
-            self._vote.missing,
+            None if self._vote is None else self._vote.missing,
             None if self.filling is None else self.filling.moved,
             self._cell.open_point,
         )
-        # While an earlier number is open no donor can be at the point: that is no fault of theirs.
-        is_early = self._buffer.prefix < self._vote.point.point - 1
-        if moved != self._moved or is_early:
+        if moved != self._moved:
             self._moved = moved
             self._touch(now_ms)
         elif now_ms - self._moved_ms >= self._settings.patience_ms:

@@ -232,6 +232,7 @@ def test_a_killed_domain_is_reported_within_two_seconds(implementation: Implemen
     async def scenario(bench: Bench) -> None:
         running, suspended = await bench.running(1), await bench.running(2)
         await bench.hypervisor.suspend(suspended.domain_id)
+        await bench.reported(RUNNING, RUNNING, SUSPENDED)
         for spec in (running, suspended):
             bench.events.clear()
             killed_s = time.monotonic()

@@ -1,9 +1,11 @@
-"""A broken invariant ends the whole server, in good order: its domains, its event file, its exit code."""
+"""What ends a whole server ends it in good order: its domains, its event file, its exit code."""
 
 import asyncio
 import os
+import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -60,15 +62,19 @@ def break_an_invariant() -> None:
     raise AssertionError("planted by the test")
 
 
-async def run_until(config: Config, awaited: str) -> int:
-    """Run server 0; break an invariant in its loop once it has recorded `awaited`; return its exit code."""
+def send_sigterm() -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
+async def run_until(config: Config, awaited: str, act: Callable[[], None]) -> int:
+    """Run server 0; let `act` happen in its loop once it has recorded `awaited`; return its exit code."""
 
     async def watch() -> None:
         deadline_s = time.monotonic() + PATIENCE_S
         while awaited not in [kind for kind, _ in events_of(config)]:
             assert time.monotonic() < deadline_s, events_of(config)
             await asyncio.sleep(0.05)
-        asyncio.get_running_loop().call_soon(break_an_invariant)
+        asyncio.get_running_loop().call_soon(act)
 
     watching = asyncio.create_task(watch())
     async with asyncio.timeout(PATIENCE_S):
@@ -83,11 +89,34 @@ def test_a_broken_invariant_ends_the_server_also_while_it_boots(
 ) -> None:
     """By name, with exit code 1 and a traceback in the log; its domains end with it."""
     config = make_config(tmp_path, "exec_wrapper.examples.key_value")
-    assert event_loop.run(run_until(config, awaited)) == 1
+    assert event_loop.run(run_until(config, awaited, break_an_invariant)) == 1
     kinds = [kind for kind, _ in events_of(config)]
     assert kinds[-2:] == ["internal_error", "manager_stopping"]
     assert "planted by the test" in str(events_of(config)[-1])
     assert "break_an_invariant" in capfd.readouterr().err
+    assert domain_processes(tmp_path) == []
+
+
+@pytest.fixture
+def interrupting_sigterm() -> Iterator[None]:
+    """SIGTERM as commands of `spare` have it until a server takes it over."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise InterruptedError("a signal interrupted whatever ran")
+
+    former = signal.signal(signal.SIGTERM, interrupt)
+    yield
+    signal.signal(signal.SIGTERM, former)
+
+
+@pytest.mark.usefixtures("interrupting_sigterm")
+@pytest.mark.parametrize("awaited", ["manager_started", "intake_open"])
+def test_a_signal_ends_the_server_also_while_it_boots(tmp_path: Path, awaited: str) -> None:
+    """By name, with exit code 0, and at once: it interrupts no callback, which would look like a failure of it."""
+    config = make_config(tmp_path, "exec_wrapper.examples.key_value")
+    assert event_loop.run(run_until(config, awaited, send_sigterm)) == 0
+    assert events_of(config)[-1] == ("manager_stopping", {"reason": "signal SIGTERM"})
+    assert "internal_error" not in [kind for kind, _ in events_of(config)]
     assert domain_processes(tmp_path) == []
 
 

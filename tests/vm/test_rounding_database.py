@@ -86,7 +86,7 @@ def test_nothing_of_a_rounded_value_reaches_a_passive_database(cell: VmCell) -> 
             assert row["cursor"] <= contested
         for server in cell.servers:
             assert cell.status(server)["stable"] == contested - 1
-            assert cell.status(server)["refreshes"] >= 2
+            assert cell.status(server)["refreshes"] >= 1
 
     cell.kill_everything()  # an orderly end would take the disks with it
     found = {domain: _bids_of(cell, domain) for domain in ("s0.g1", "s1.g1", *PASSIVE)}

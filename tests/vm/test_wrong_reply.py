@@ -92,8 +92,9 @@ def _ask_all(users: list[User], round_number: int) -> list[Asked]:
 
 def _settled(cell: VmCell, asked: list[Asked]) -> dict[tuple[str, int], dict[str, Any]]:
     """Return the explanations once every request was answered or has two different votes; else nothing."""
-    rows = _explanations(cell)
-    is_settled = all(one.answer.done() or rows.get(one.key, {}).get("outcome") == "diverged" for one in asked)
+    answered = {one.key for one in asked if one.answer.done()}
+    rows = _explanations(cell)  # looked up afterwards, so that what is answered is among them
+    is_settled = all(one.key in answered or rows.get(one.key, {}).get("outcome") == "diverged" for one in asked)
     return rows if is_settled else {}
 
 

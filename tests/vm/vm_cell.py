@@ -41,23 +41,15 @@ def spare_command(*words: str) -> list[str]:
     return [sys.executable, "-P", "-m", "replica_manager", *words]
 
 
-class VmCell:
-    """One cell; its file is in a directory of its own."""
+class OperatedCell:
+    """One cell, known by its file."""
 
-    def __init__(self, directory: Path, name: str, images: Path, sections: str, head: str = "") -> None:
-        """Write the cell's file.
-
-        Args:
-            directory: of the file and of the cell's state.
-            name: of the cell; at most 24 characters.
-            images: directory of the catalog.
-            sections: TOML behind the common sections; `head`: before them.
-        """
-        self.file = directory / "cell.toml"
-        self.file.write_text(head + CELL.format(name=name, images=images) + sections)
-        self.config = load(self.file)
+    def __init__(self, file: Path) -> None:
+        """Look at the cell of `file`, whoever wrote it."""
+        self.file = file
+        self.config = load(file)
         self.paths = CellPaths.of(self.config)
-        self.clients_place = namespace_name(name, "clients")
+        self.clients_place = namespace_name(self.config.cell.name, "clients")
 
     @property
     def servers(self) -> list[int]:
@@ -137,12 +129,30 @@ class VmCell:
         return victims
 
 
+class VmCell(OperatedCell):
+    """A cell of a test; its file is in a directory of its own."""
+
+    def __init__(self, directory: Path, name: str, images: Path, sections: str, head: str = "") -> None:
+        """Write the cell's file.
+
+        Args:
+            directory: of the file and of the cell's state.
+            name: of the cell; at most 24 characters.
+            images: directory of the catalog.
+            sections: TOML behind the common sections; `head`: before them.
+        """
+        file = directory / "cell.toml"
+        file.write_text(head + CELL.format(name=name, images=images) + sections)
+        super().__init__(file)
+
+
 @contextmanager
 def start_spare(log: Path, *words: str) -> "Iterator[subprocess.Popen[str]]":
     """Run `spare` beside the test, in a process group of its own as a terminal does; outputs go to `log`."""
     with log.open("w") as output:
         process = subprocess.Popen(
-            spare_command(*words),
+            # The jobs of a script's shell ignore Ctrl-C, and so would everything that the tests start.
+            ["env", "--default-signal=INT", *spare_command(*words)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -90,6 +90,7 @@ def _show_explanation(found: Mapping[str, Any]) -> None:
     out.print(Text.assemble((f"sequence {found['sequence']}", "bold"), "  ", state_text(str(found.get("outcome")))))
     facts = {
         "kind": found.get("kind"),
+        "command": found.get("command"),
         "client": found.get("client"),
         "number": found.get("number"),
         "agreed time": time_text(found["timestamp_us"]) if found.get("timestamp_us") else None,

@@ -30,7 +30,7 @@ class Bench:
 
     def order(self, *, is_request: bool = True, payload: bytes = b"p") -> int:
         sequence = self.requests.last + 1
-        record = RequestRecord(sequence, ClientId(bytes(24)), 1, 1, bytes(32), payload) if is_request else None
+        record = RequestRecord(sequence, ClientId(bytes(24)), 1, 1, bytes(32), payload) if is_request else "Progress"
         self.requests.append(sequence, record)
         return sequence
 
