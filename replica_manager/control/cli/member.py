@@ -33,8 +33,10 @@ def run_server_command(settings: Settings, server_id: int, born: bool) -> int:
     """Run server ID in the foreground until SIGTERM; what `spare cell up` and a unit file start."""
     config = settings.load()
     _require_member([one.id for one in config.server], "server", server_id)
+    from replica_manager.hypervisor.selection import preload_hypervisor
     from replica_manager.wiring import run_server
 
+    preload_hypervisor(config)
     return event_loop.run(run_server(config, server_id, is_born=born))
 
 
