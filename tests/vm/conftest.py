@@ -66,9 +66,9 @@ def key_value_image(catalog: Catalog) -> Image:
 
 
 @pytest.fixture(scope="session")
-def lying_image(catalog: Catalog) -> Image:
-    """The key-value service behind a wrapper that changes a byte of some replies."""
-    return _built(catalog, "key-value", "wrong-reply")
+def treacherous_image(catalog: Catalog) -> Image:
+    """The key-value service behind a wrapper that obeys orders to misbehave."""
+    return _built(catalog, "key-value", "treacherous")
 
 
 @pytest.fixture(scope="session")
