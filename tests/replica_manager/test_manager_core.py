@@ -193,11 +193,7 @@ def test_votes_that_came_before_their_entry_count(sink: RecordingSink) -> None:
     core.voter.record_vote(DomainId("s1.g1"), sequence, b"x" * 32)
     client = cell.open_client(0, sink)
     cell.submit(0, sink, client, 1, b"get a")
-<<<<<<< HEAD
-    record = core.requests.explain(sequence)
-=======
     record = core.requests.get(sequence)
->>>>>>> vm-tests
     assert record is not None
     assert record.votes[DomainId("s1.g1")] == b"x" * 32
     assert record.is_contested
