@@ -490,7 +490,7 @@ class ManagerCore:
 
     def _look_around(self, now_ms: int) -> None:
         """A server that has started again: did the cell go on, or does it start again too?"""
-        if any(self.restart.went_on()) and not self._output.must_rejoin:
+        if self.restart.has_missed_the_cell():
             self._output.must_rejoin = True
         restarting = self.cell.restarting
         if self.standing is Standing.RETURNING and self.restart.is_together:

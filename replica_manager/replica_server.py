@@ -387,8 +387,9 @@ class ReplicaServer:
             self._on_standing(self.core.standing)
         for payload in output.relays:
             # One server is enough: what is lost is ordered again when nothing moves.
-            receiver = min(self.core.cell.live_servers, default=own)
-            self._post(receiver, Relay(payload))
+            receiver = min((server for server in self.core.cell.live_servers if server != own), default=None)
+            if receiver is not None:
+                self._post(receiver, Relay(payload))
         if output.joins_with is not None:
             incarnation = self.driver.core.identity.incarnation
             self.driver.propose_change(ServerJoined(own, incarnation, encode_joiners(*output.joins_with)))

@@ -7,7 +7,7 @@
 Source: design "Cell restart" (`L4` of its list of traps).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.effects import CellRestarted
@@ -59,10 +59,9 @@ class CellRestart:
         """A link broke."""
         self._present.pop(server, None)
 
-    def went_on(self) -> Iterable[int]:
-        """Return live servers that serve: the cell went on without this one."""
-        live = self._cell.live_servers
-        return [server for server, standing in self._present.items() if standing is Standing.SERVING and server in live]
+    def has_missed_the_cell(self) -> bool:
+        """Whether a live server serves: the cell went on without this one."""
+        return any(self._present.get(server) is Standing.SERVING for server in self._cell.live_servers)
 
     @property
     def is_together(self) -> bool:

@@ -84,7 +84,8 @@ class Repair:
         member = self._cell.members.get(self._server)
         own = self._cell.domains_of(self._server)
         if self.is_joining:
-            return len(self.filled()) < DOMAINS_TO_JOIN
+            # While its former self is live, the order has not come here yet in which that one left.
+            return self._server not in self._cell.live_servers and len(self.filled()) < DOMAINS_TO_JOIN
         if member is None or not member.is_live or any(record.is_clean_passive for record in own):
             return False
         healthy = [record for record in own if record.role is Role.ACTIVE and not record.suspicion]
