@@ -283,7 +283,7 @@ class ManagerCore:
 
     def _on_membership_changed(self, effect: MembershipChanged) -> None:
         self._event("membership_changed", **effect._asdict())
-        self.learners.difference_update(effect.live_servers)
+        self._note_learners()
         if self.standing is Standing.LEARNING and self.settings.server in effect.live_servers:
             self.repair.is_joining = False
             self._stand(Standing.SERVING)
@@ -484,8 +484,15 @@ class ManagerCore:
 
     def _on_presence(self, server: int, standing: Standing) -> None:
         self.restart.note_peer(server, standing)
-        is_learner = standing is Standing.LEARNING and server not in self.cell.live_servers
-        (self.learners.add if is_learner else self.learners.discard)(server)
+        self._note_learners()
+
+    def _note_learners(self) -> None:
+        """Whoever learns and is not live (any more) gets what live servers get."""
+        learning = self.restart.learning_peers()
+        if self.standing is Standing.LEARNING:
+            learning.add(self.settings.server)
+        self.learners.clear()
+        self.learners.update(learning.difference(self.cell.live_servers))
         self.values.on_roles_changed()
 
     def _look_around(self, now_ms: int) -> None:
@@ -520,9 +527,8 @@ class ManagerCore:
 
     def on_peer_down(self, server: int) -> None:
         """A link to a peer broke."""
-        self.learners.discard(server)
         self.restart.forget_peer(server)
-        self.values.on_roles_changed()
+        self._note_learners()
 
     def on_peer_up(self, server: int) -> None:
         """A link to a peer is new: what was in flight may be lost."""

@@ -59,6 +59,10 @@ class CellRestart:
         """A link broke."""
         self._present.pop(server, None)
 
+    def learning_peers(self) -> set[int]:
+        """Return the peers that say that they are learning; that they left may still be on its way here."""
+        return {server for server, standing in self._present.items() if standing is Standing.LEARNING}
+
     def has_missed_the_cell(self) -> bool:
         """Whether a live server serves: the cell went on without this one."""
         return any(self._present.get(server) is Standing.SERVING for server in self._cell.live_servers)
