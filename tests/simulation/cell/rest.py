@@ -77,6 +77,7 @@ def check_rest(servers: "Iterable[SimulatedServer]", options: Options) -> None:
         require(what is None, "rest", f"server {server.number}: {what}")
 
 
-def check_quiet(sent: int) -> None:
-    """A cell in which nothing happens sends nothing but what agreement needs to know who lives."""
+def check_quiet(sent: int, ordered: int) -> None:
+    """A cell in which nothing happens sends nothing but what agreement needs to know who lives, and orders nothing."""
     require(sent == 0, "quiet", f"{sent} messages between managers with nothing to do")
+    require(ordered == 0, "quiet", f"{ordered} entries ordered with nothing to do")
