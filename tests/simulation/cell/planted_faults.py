@@ -175,7 +175,7 @@ class ReadyTooEarly(Repair):
 class FirstState(StateVote):
     """One state is enough."""
 
-    def outcome(self, threshold: int, f_prime: int, is_counted: object) -> VoteOutcome:
+    def outcome(self, *_: object) -> VoteOutcome:
         """Take the first."""
         digest = next(iter(self._votes.values()))
         return Stable(digest, ())
