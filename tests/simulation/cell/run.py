@@ -89,7 +89,9 @@ class Run:
         self.check()
         sent, ordered = self.history.manager_messages, len(self.history.longest_order)
         self.world.run_until(self.world.now_us + QUIET_US, lambda: False)
-        rest.check_quiet(self.history.manager_messages - sent, self.history.longest_order[ordered:])
+        rest.check_quiet(
+            self.history.manager_messages - sent, self.history.longest_order[ordered:], self.history.faulty
+        )
 
     def _come_to_rest(self) -> None:
         """Whoever is to be demoted waits until those who stay have voted, so now and then there is a request."""
