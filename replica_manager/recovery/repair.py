@@ -357,7 +357,9 @@ class Repair:
     def _is_waiting(self) -> bool:
         """Whether others have to go on first: it is no fault of those who take part in this repair."""
         if self._vote is None:
-            return self._cell.state_point is not None  # another server's repair
+            # The point is on its way through agreement, or another server's is open.  Ordered once more it would come
+            # when the domain holds the state of the first one.
+            return True
         # While an earlier number is open no sleeper can be at the point.
         return self._buffer.prefix < self._vote.point.point - 1
 

@@ -58,11 +58,9 @@ class Faults:
             world.after(self._when(), self._order_checkpoint)
 
     def _when(self) -> int:
-        return self._world.random.randrange(FAULTS_FROM_US, FAULTS_TO_US)
-
-    def _soon(self) -> int:
-        """A time at which clients surely have requests left."""
-        return self._world.random.randrange(FAULTS_FROM_US, FAULTS_FROM_US + self._options.think_us * 8)
+        """A time at which clients have requests left; what the bound does not allow then comes later in any case."""
+        last_us = min(FAULTS_TO_US, self._options.requests_per_client * self._options.think_us // 2)
+        return self._world.random.randrange(FAULTS_FROM_US, FAULTS_FROM_US + last_us)
 
     def _try(self, when_us: int, fault: Callable[[], bool]) -> None:
         """Let a fault happen at that time, or as soon as the bound allows it."""
@@ -152,7 +150,7 @@ class Faults:
         if options.is_hello_wrong:
             self._domains.lie_in_hello()
         if options.is_poisoned:
-            self._try(self._soon(), self._poison)
+            self._try(self._when(), self._poison)
         if options.slow_domain:
             server = draw.choice(self._servers)
             server.slow_down(draw.choice(sorted(server.domains)), options.slow_domain)

@@ -131,7 +131,7 @@ def draw_options(seed: int) -> Options:
         f=f,
         clients=clients,
         requests_per_client=-(-draw.randint(100, 160) // clients),
-        think_us=draw.choice((30_000, 150_000, 300_000)),
+        think_us=draw.choice((50_000, 200_000, 300_000)),
         is_faulty=is_faulty,
         loss=draw.choice((0.0, 0.01, 0.05)) if is_lossy else 0.0,
         duplication=draw.choice((0.0, 0.02)) if is_lossy else 0.0,

@@ -39,8 +39,8 @@ class NeverStalls(FaultHandling):
 class NeverOffers(FaultHandling):
     """Keeps its sleepers to itself."""
 
-    def offer(self, now_ms: int, output: CoreOutput) -> None:
-        """Offer nothing."""
+    def _wants_offers(self) -> bool:
+        return False
 
 
 class IgnoresLies(FaultHandling):
@@ -80,14 +80,6 @@ class Unguarded(CellState):
         if record is None or record.role is not Role.ACTIVE:
             return ()
         return (self._table.change(record, Role.PASSIVE, "demoted", sequence),)
-
-
-class CountsEverybody(CellState):
-    """Votes of convicted domains count."""
-
-    def is_counted(self, domain: DomainId) -> bool:
-        """Whoever it is."""
-        return domain in self.domains
 
 
 class CheckpointsFirst(CellState):
@@ -183,7 +175,7 @@ class ReadyTooEarly(Repair):
 class FirstState(StateVote):
     """One state is enough."""
 
-    def outcome(self, threshold: int, f_prime: int, is_counted: object) -> VoteOutcome:
+    def outcome(self, *_: object) -> VoteOutcome:
         """Take the first."""
         digest = next(iter(self._votes.values()))
         return Stable(digest, ())
@@ -273,7 +265,8 @@ def in_cell(name: str, planted: type[object]) -> Plant:
     return plant
 
 
-def _has(kind: str) -> Callable[[Options], bool]:
+def has(kind: str) -> Callable[[Options], bool]:
+    """Runs in which domains show this class of misbehaviour."""
     return lambda options: kind in options.kinds and options.domain_faults > 0
 
 
@@ -294,32 +287,31 @@ def _has_many(options: Options) -> bool:
 
 
 FAULT_CANARIES = {
-    "never-stalls": Canary(in_part("faults", NeverStalls), "liveness|rest|can go on", _has("silence")),
-    "never-offers": Canary(in_part("faults", NeverOffers), "liveness|rest", _has("votes")),
-    "ignores-lies": Canary(in_part("faults", IgnoresLies), "liars are", _has("votes")),
-    "activates-without-need": Canary(in_part("faults", ActivatesWithoutNeed), "rest: .* are active"),
+    "never-stalls": Canary(in_part("faults", NeverStalls), "liveness|rest|can go on", has("silence")),
+    "never-offers": Canary(in_part("faults", NeverOffers), "liveness|rest", has("votes")),
+    "ignores-lies": Canary(in_part("faults", IgnoresLies), "liars are", has("votes")),
+    "activates-without-need": Canary(in_part("faults", ActivatesWithoutNeed), "are active|quiet"),
     "plans-without-guards": Canary(plan_without_guards, "rest|liveness"),
-    "counts-everybody": Canary(in_part("cell", CountsEverybody), "conviction|linearizable|rest", _has("votes")),
     "checkpoints-first": Canary(
-        in_part("cell", CheckpointsFirst), "rest", lambda options: options.checkpoints > 0 and _has("states")(options)
+        in_part("cell", CheckpointsFirst), "rest", lambda options: options.checkpoints > 0 and has("states")(options)
     ),
-    "keeps-surplus": Canary(in_cell("_table", KeepsSurplus), "rest: .*suspected", _has("silence")),
+    "keeps-surplus": Canary(in_cell("_table", KeepsSurplus), "rest: .*suspected", has("silence")),
     "holds-nothing": Canary(in_cell("poison", HoldsNothing), "held", lambda options: options.is_poisoned),
     "feeds-held": Canary(in_part("resolving", FeedsHeld), "held", lambda options: options.is_poisoned),
     "convicts-on-suspicion": Canary(in_core(ConvictsOnSuspicion), "no conviction", _is_slow),
     "gives-up-on-suspicion": Canary(in_core(GivesUpOnSuspicion), "suspicion alone", _is_slow),
-    "forgives": Canary(in_core(Forgives), "liars are", _has("frames")),
+    "forgives": Canary(in_core(Forgives), "liars are", has("frames")),
     "stays-without-domains": Canary(
         in_core(Stays), "rest", lambda options: options.domain_faults + options.domain_kills > 2
     ),
-    "watches-nobody": Canary(in_part("watch", WatchesNobody), "rest|liveness", _has("silence")),
+    "watches-nobody": Canary(in_part("watch", WatchesNobody), "rest|liveness", has("silence")),
     "never-repairs": Canary(
         in_part("repair", NeverRepairs), "no clean sleeper", lambda options: options.domain_kills > 0
     ),
     "ready-too-early": Canary(
         in_part("repair", ReadyTooEarly), "can go on|liveness|rest", lambda options: options.loss > 0
     ),
-    "believes-first-state": Canary(in_part("repair", BelievesFirstState), "state|conviction", _has("states")),
+    "believes-first-state": Canary(in_part("repair", BelievesFirstState), "state|conviction", has("states")),
     "accepts-any-part": Canary(in_part("repair", AcceptsAnyPart), "state", lambda options: options.full_disks > 0),
     "says-nothing-twice": Canary(say_nothing_twice, "liveness|rest", _is_lossy),
 }

@@ -1,10 +1,12 @@
 """When a cell is at rest: everything stable everywhere, redundancy whole, nothing kept that nobody needs."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from agreement.changes import Change, Entry
 from agreement.node import Node
 from replica_manager.cell.cell_state import CellState
+from replica_manager.cell.entries import Progress, Suspected, decode_entry
 from replica_manager.cell.roles import Role
 from replica_manager.execution.feed import Feed, Power
 from replica_manager.faults.role_plan import plan_roles
@@ -46,6 +48,7 @@ def _owed(feed: Feed) -> list[str]:
     owed = {
         "an answer": bool(feed.executing),
         "a confirmation": feed.applying_up_to > 0,
+        "a sync": feed.is_syncing,
         "a state": feed.state_point > 0,
     }
     return [what for what, holds in owed.items() if holds]
@@ -77,6 +80,13 @@ def check_rest(servers: "Iterable[SimulatedServer]", options: Options) -> None:
         require(what is None, "rest", f"server {server.number}: {what}")
 
 
-def check_quiet(sent: int) -> None:
-    """A cell in which nothing happens sends nothing but what agreement needs to know who lives."""
+def check_quiet(sent: int, ordered: Sequence[Entry | Change], faulty: Container[str]) -> None:
+    """A cell in which nothing happens sends nothing but what agreement needs to know who lives, and orders nothing.
+
+    How far servers are may be reported a last time, and a domain that is faulty may be noticed just then.
+    """
     require(sent == 0, "quiet", f"{sent} messages between managers with nothing to do")
+    entries = [decode_entry(entry.payload) if isinstance(entry, Entry) else entry for entry in ordered]
+    acts = [entry for entry in entries if not isinstance(entry, Progress)]
+    is_noticed = any(isinstance(entry, Suspected) and entry.domain in faulty for entry in acts)
+    require(is_noticed or not acts, "quiet", f"ordered with nothing to do: {acts[:3]}")

@@ -87,9 +87,11 @@ class Run:
         self.world.run_until(self.world.now_us + SETTLING_US, lambda: False)
         self._come_to_rest()
         self.check()
-        sent = self.history.manager_messages
+        sent, ordered = self.history.manager_messages, len(self.history.longest_order)
         self.world.run_until(self.world.now_us + QUIET_US, lambda: False)
-        rest.check_quiet(self.history.manager_messages - sent)
+        rest.check_quiet(
+            self.history.manager_messages - sent, self.history.longest_order[ordered:], self.history.faulty
+        )
 
     def _come_to_rest(self) -> None:
         """Whoever is to be demoted waits until those who stay have voted, so now and then there is a request."""

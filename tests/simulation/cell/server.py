@@ -19,6 +19,7 @@ from replica_manager.manager_core import ManagerCore
 from replica_manager.peer_messages import ManagerMessage, Part, Position
 from replica_manager.server_settings import lower_timestamp
 from tests.simulation.cell.checkers import SKEW_US
+from tests.simulation.cell.domain_checkers import check_can_go_on
 from tests.simulation.cell.history import History
 from tests.simulation.cell.member import SimulatedMember
 from tests.simulation.cell.misbehaviour import Misbehaviour
@@ -180,6 +181,8 @@ class SimulatedServer(SimulatedMember):
             if event.kind == "request_held":
                 self._held.add(event.data["sequence"])
             self.history.core_event(self.number, event.kind, event.data, self.world.now_us)
+            if event.kind == "repaired":
+                check_can_go_on([self], self.history)
         self._arm_core()
 
     def _arm_core(self) -> None:

@@ -9,7 +9,7 @@ from tests.simulation.cell.options import draw_options
 from tests.simulation.cell.planted import CANARIES
 from tests.simulation.cell.run import run_seed
 
-SEEDS_MAX = 30
+SEEDS_MAX = 200
 
 
 @pytest.mark.parametrize("name", CANARIES)
