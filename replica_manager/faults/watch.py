@@ -94,8 +94,6 @@ class DomainWatch:
             return ""
         if feed.applying_up_to:
             return f"updates up to {feed.applying_up_to} not confirmed in time"
-        if feed.state_point:
-            return f"its state at {feed.state_point} does not come in time"
         return "its state is not on its disk in time" if feed.is_syncing else ""
 
     def _suspect(self, domain: DomainId, reason: str, output: CoreOutput) -> None:

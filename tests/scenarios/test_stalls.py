@@ -10,7 +10,16 @@ import pytest
 from agreement.messages import Entry, ServerLeft
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.effects import RoundOpened
-from replica_manager.cell.entries import CellEntry, Convicted, Offer, Progress, Stalled, Stopped, encode_entry
+from replica_manager.cell.entries import (
+    CellEntry,
+    Convicted,
+    Offer,
+    Progress,
+    Stalled,
+    Stopped,
+    Suspected,
+    encode_entry,
+)
 from replica_manager.cell.roles import Role
 from replica_manager.cell.rounds import Rounds
 from replica_manager.core_output import CoreOutput
@@ -529,21 +538,33 @@ def test_m11_who_was_woken_for_nothing_sleeps_again() -> None:
     assert not cell.running[PASSIVE_1]
 
 
-def test_a_suspected_sleeper_is_offered_only_when_no_other_came_forward() -> None:
-    """Better than none."""
+def cell_whose_sleeper_on_server_0_is_suspected() -> tuple[LockstepCell, RecordingSink]:
+    """a1 is silent, and a request is open."""
     cell = LockstepCell(1, is_repairing=False)
-    cell.cores[1].on_domain_gone(PASSIVE_1, "killed")
-    cell.settle()
-    for core in cell.cores:
-        state = core.cell
-        state.domains[PASSIVE_0] = state.domains[PASSIVE_0]._replace(suspicion="late")
+    cell.order_entry(Suspected(PASSIVE_0, "late", 0))
     sink = RecordingSink()
     (client,) = with_clients(cell, sink, 1)
     cell.muted.add(ACTIVE_1)
     pass_time(cell, 100)
     cell.submit(0, sink, client, 1, b"append a x")
+    return cell, sink
+
+
+def test_a_suspected_sleeper_is_offered_only_when_no_other_came_forward_and_in_the_same_round() -> None:
+    """Better than none.  Here the manager with the clean one is slow."""
+    cell, sink = cell_whose_sleeper_on_server_0_is_suspected()
+    cell.cores[1].faults.offer = lambda *_args: None  # type: ignore[method-assign]
     pass_time(cell, 350)
     assert outcomes(sink) == []
     pass_time(cell, 150)
-    assert len({data["round"] for data in told(cell, "round_opened")}) == 1, "in the same round"
+    assert len({data["round"] for data in told(cell, "round_opened")}) == 1
     assert outcomes(sink) == [Outcome.ANSWERED]
+    assert PASSIVE_0 in roles(cell, Role.ACTIVE)
+
+
+def test_a_clean_sleeper_is_taken_before_a_suspected_one() -> None:
+    """Whichever server hears of the round first."""
+    cell, sink = cell_whose_sleeper_on_server_0_is_suspected()
+    pass_time(cell, 350)
+    assert outcomes(sink) == [Outcome.ANSWERED]
+    assert roles(cell, Role.ACTIVE) == {ACTIVE_0, ACTIVE_1, PASSIVE_1}
