@@ -16,7 +16,7 @@ from replica_manager.cell.roles import DomainRecord, Role
 from replica_manager.identifiers import DomainId
 from replica_manager.intake.port import Outcome
 from replica_manager.manager_core import ManagerCore
-from replica_manager.peer_messages import FetchPart, ManagerMessage, StateDigests
+from replica_manager.peer_messages import FetchPart, ManagerMessage, StableNotice, StateDigests, Votes
 from replica_manager.recovery.repair import BACKOFF_MS_MAX
 from tests.replica_manager.lockstep_cell import LockstepCell, RecordingSink
 from tests.simulation.fake_domain import FakeDomain
@@ -307,15 +307,15 @@ def test_a_full_disk_loses_a_copy_and_another_servers_is_read() -> None:
 
 
 def test_parts_are_forgotten_when_their_point_has_ended() -> None:
-    """On every server."""
+    """On every server; so are the digests of a state, which are many if it is large."""
     cell = stored()
     kill(cell, PASSIVE_0)
-    cell.pass_time(500)
+    cell.pass_time(2_000)
     point = cell.told("repair_ordered")[0]["point"]
     assert isinstance(point, int)
     for core, spool in zip(cell.cores, cell.spools, strict=True):
         assert all(spool.read(point, domain, 0) is None for domain in core.cell.domains)
-        assert core.answers.state_reports(core.cell.open_point) == []
+        assert core.answers.state_reports(point) == []
 
 
 # -- what fresh domains do ---------------------------------------------------------------------------------------
@@ -367,6 +367,43 @@ def test_a_fresh_domain_that_cannot_be_booted_is_tried_again_more_and_more_rarel
     cell.fresh_domain = FakeDomain
     cell.pass_time(BACKOFF_MS_MAX, tick_ms=100)
     assert any(record.is_clean_passive for record in cell.cores[0].cell.domains_of(0))
+
+
+def test_a_repair_that_fails_again_and_again_is_tried_more_and_more_rarely() -> None:
+    """Booting costs those that serve CPU time."""
+    cell = stored()
+    tried: list[int] = []
+
+    def boot(domain: DomainId) -> FakeDomain:
+        tried.append(cell.now_ms)
+        return Hangs(domain)
+
+    cell.fresh_domain = boot
+    kill(cell, PASSIVE_0)
+    cell.pass_time(80_000, tick_ms=100)
+    pauses = [after - before for before, after in pairwise(tried)]
+    longer = [after - before for before, after in pairwise(pauses)]
+    assert longer[:3] == [1_000, 2_000, 4_000]
+
+
+def test_a_fresh_domain_is_not_relied_on_before_its_server_has_stable_what_it_cannot_vote_on() -> None:
+    """Its state holds an earlier number that is open here: `DomainReady` waits."""
+    cell = stored()
+    sink = RecordingSink()
+    client = cell.open_client(1, sink)
+    cell.is_lost = lambda _sender, receiver, message: receiver == 0 and isinstance(message, Votes | StableNotice)
+    cell.submit(1, sink, client, 1, b"append key-001 x")
+    kill(cell, PASSIVE_0)
+    cell.pass_time(200)
+    filling = cell.cores[0].repair.filling
+    assert filling is not None
+    assert filling.is_set
+    assert role(cell, FRESH_0) is Role.STARTING
+    cell.is_lost = lambda *_: False
+    cell.cores[1].on_peer_up(0)
+    cell.settle()
+    cell.pass_time(100)
+    assert_repaired(cell, FRESH_0, ACTIVE_0)
 
 
 class DiesAtOnce(LockstepCell):

@@ -100,6 +100,7 @@ def test_a_domain_that_does_not_give_its_state_is_suspected() -> None:
     cell.pass_time(1_000)
     assert list(suspicions(cell)) == [PASSIVE_0]
     assert cell.cores[0].cell.state_point is None
+    assert cell.cores[0].feeds[PASSIVE_0].state_point == 0, "it may sleep, and be asked again"
 
 
 def test_a_large_state_may_take_long_as_long_as_parts_come() -> None:
