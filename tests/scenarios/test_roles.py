@@ -274,3 +274,17 @@ def test_m13_without_extra_ones_the_planner_keeps_as_many_as_the_threshold() -> 
     cell.muted.add(ACTIVE_1)
     cell.submit(0, sink, client, 1, b"append a x")
     assert sink.replies == []
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_m13_sleepers_may_be_kept_running(is_kept: bool) -> None:
+    """`passive_mode = "running"`: no wake-up in a fault; they are fed updates alone all the same."""
+    cell = LockstepCell(1, replace(FEED, is_passive_kept_running=is_kept))
+    sink = RecordingSink()
+    client = cell.open_client(0, sink)
+    for number in range(1, 30):
+        cell.submit(0, sink, client, number, b"append a x")
+        cell.pass_time(50)
+        assert cell.running[PASSIVE_0] is is_kept
+    assert cell.domains[PASSIVE_0].applied
+    assert cell.domains[PASSIVE_0].executed == []
