@@ -530,10 +530,9 @@ def test_m11_who_was_woken_for_nothing_sleeps_again() -> None:
 
 
 def test_a_suspected_sleeper_is_offered_only_when_no_other_came_forward() -> None:
-    """Better than none."""
+    """Better than none, and in time for the round: the next one would have it wait again."""
     cell = LockstepCell(1, is_repairing=False)
-    cell.cores[1].on_domain_gone(PASSIVE_1, "killed")
-    cell.settle()
+    cell.cores[1].feeds[PASSIVE_1].is_linked = False  # clean, and cannot help
     for core in cell.cores:
         state = core.cell
         state.domains[PASSIVE_0] = state.domains[PASSIVE_0]._replace(suspicion="late")
@@ -546,4 +545,21 @@ def test_a_suspected_sleeper_is_offered_only_when_no_other_came_forward() -> Non
     assert outcomes(sink) == []
     pass_time(cell, 150)
     assert len({data["round"] for data in told(cell, "round_opened")}) == 1, "in the same round"
+    assert outcomes(sink) == [Outcome.ANSWERED]
+
+
+def test_a_suspected_sleeper_is_offered_at_once_when_the_cell_has_no_other() -> None:
+    """There is nobody to wait for."""
+    cell = LockstepCell(1, is_repairing=False)
+    cell.cores[1].on_domain_gone(PASSIVE_1, "killed")
+    cell.settle()
+    for core in cell.cores:
+        state = core.cell
+        state.domains[PASSIVE_0] = state.domains[PASSIVE_0]._replace(suspicion="late")
+    sink = RecordingSink()
+    (client,) = with_clients(cell, sink, 1)
+    cell.muted.add(ACTIVE_1)
+    pass_time(cell, 100)
+    cell.submit(0, sink, client, 1, b"append a x")
+    pass_time(cell, 350)
     assert outcomes(sink) == [Outcome.ANSWERED]
