@@ -111,13 +111,15 @@ class FaultHandling:
             if record.stalled_ms is None:
                 record.stalled_ms = now_ms
                 output.events.append(NamedEvent("stall_began", {"sequence": record.sequence, "diverged": has_diverged}))
-            self._maybe_stall(record, now_ms, has_diverged, output)
+            self._maybe_stall(record, now_ms, share >= 1, has_diverged, output)
 
     def _set_alert(self, is_alert: bool) -> None:
         for feed in self._feeds.values():
             feed.is_alert = is_alert and feed.role is Role.PASSIVE
 
-    def _maybe_stall(self, record: RequestRecord, now_ms: int, has_diverged: bool, output: CoreOutput) -> None:
+    def _maybe_stall(
+        self, record: RequestRecord, now_ms: int, is_late: bool, has_diverged: bool, output: CoreOutput
+    ) -> None:
         stall = self._stalls.get(record.sequence)
         if stall is None:
             self._stalls = {record.sequence: _Stall()}  # one `Stalled` stands for all higher numbers too
@@ -129,15 +131,17 @@ class FaultHandling:
         stall.attempts += 1
         stall.round_from = self._cell.sequence + 1
         stall.due_ms = now_ms + min(self._settings.stall_max_ms, self.clock.limit_ms << min(stall.attempts - 1, 8))
-        self._order_stalled(record, output)
+        self._order_stalled(record, is_late, output)
 
-    def _order_stalled(self, record: RequestRecord, output: CoreOutput) -> None:
+    def _order_stalled(self, record: RequestRecord, is_late: bool, output: CoreOutput) -> None:
+        """Ask for as many domains as are needed: if votes only diverge, those that are still to come may agree."""
         votes = self._voter.counted_votes(record)
         matching = max(Counter(votes.values()).values(), default=0)
-        count = max(1, self._cell.threshold - matching)
-        stalled = Stalled(record.sequence, self._cell.sequence, sorted(votes), count)
+        silent = sum(1 for active in self._cell.domains_in(Role.ACTIVE) if active.domain not in votes)
+        count = max(1, self._cell.threshold - matching - (0 if is_late else silent))
+        stalled = Stalled(record.sequence, self._cell.sequence, sorted(votes), count, is_late)
         output.proposals.append(encode_entry(stalled))
-        data = {"sequence": record.sequence, "contributed": sorted(votes), "count": count}
+        data = {"sequence": record.sequence, "contributed": sorted(votes), "count": count, "late": is_late}
         output.events.append(NamedEvent("vote_stalled", data))
 
     # -- rounds ------------------------------------------------------------------------------------------------

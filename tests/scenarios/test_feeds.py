@@ -105,7 +105,7 @@ def outcomes_when_two_numbers_stall_in_the_wrong_order(manager: type[ManagerCore
     cell.pass_time(100)
     for client in clients:
         cell.submit(0, sink, client, 1, b"append a y")
-    cell.order_entry(Stalled(cell.sequence, cell.sequence, [ACTIVE_0], 1))
+    cell.order_entry(Stalled(cell.sequence, cell.sequence, [ACTIVE_0], 1, True))
     cell.pass_time(200)
     return outcomes(sink)
 

@@ -129,7 +129,7 @@ def test_l3_the_last_server_stays() -> None:
 def state_with_one_too_many(kind: type[CellState] = CellState) -> CellState:
     """a0, a1 and p1 are active."""
     state = kind(1, 10)
-    apply(state, Stalled(1, 0, ["s0.g1"], 1))
+    apply(state, Stalled(1, 0, ["s0.g1"], 1, True))
     apply(state, Offer(PASSIVE_1, 1, 1))
     assert active(state) == {ACTIVE_0, ACTIVE_1, PASSIVE_1}
     return state
@@ -201,7 +201,7 @@ def test_l5_of_two_planners_promotions_one_counts() -> None:
     [
         Stopped("s0.g2", "killed", 0),
         Convicted("s0.g2", 1, "differs", 0),
-        Stalled(1, 0, ["s0.g1", "s1.g1"], 1),
+        Stalled(1, 0, ["s0.g1", "s1.g1"], 1, True),
         Suspected("s0.g2", "late", 0),
         Promote("s0.g2", 0),
         ServerLeft(0, False),

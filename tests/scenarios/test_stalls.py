@@ -338,23 +338,23 @@ def apply(state: CellState, entry: CellEntry, server: int = 0) -> list[str]:
 
 def test_l2_every_server_orders_a_stalled_and_one_round_is_opened() -> None:
     """Void: a round for the same number was opened at a position that the proposer had not seen."""
-    state, effects = state_with([Stalled(1, 0, ["s0.g1", "s1.g1"], 1) for _ in range(3)])
+    state, effects = state_with([Stalled(1, 0, ["s0.g1", "s1.g1"], 1, True) for _ in range(3)])
     assert [("RoundOpened" in names) for names in effects] == [True, False, False]
     assert state.domains[ACTIVE_2].suspicion
 
 
 def test_l2_a_stalled_for_a_higher_number_is_void_after_an_offer_for_a_lower_one() -> None:
     """The domain activated for the lower number votes on the higher one too."""
-    state, _ = state_with([Stalled(5, 0, [], 1), Offer("s0.g2", 1, 1)])
-    assert apply(state, Stalled(6, 1, [], 1)) == []
-    assert "RoundOpened" in apply(state, Stalled(4, 1, [], 1)), "but not on a lower one, perhaps"
+    state, _ = state_with([Stalled(5, 0, [], 1, True), Offer("s0.g2", 1, 1)])
+    assert apply(state, Stalled(6, 1, [], 1, True)) == []
+    assert "RoundOpened" in apply(state, Stalled(4, 1, [], 1, True)), "but not on a lower one, perhaps"
 
 
 def test_l2_who_was_activated_after_what_the_proposer_had_seen_is_not_suspected_by_it() -> None:
     """Roles at `seen`: it had no time to vote."""
-    state, _ = state_with([Stalled(5, 0, ["s0.g1", "s1.g1", "s2.g1"], 1), Offer("s0.g2", 1, 1)])
+    state, _ = state_with([Stalled(5, 0, ["s0.g1", "s1.g1", "s2.g1"], 1, True), Offer("s0.g2", 1, 1)])
     assert state.domains[PASSIVE_0].role is Role.ACTIVE
-    apply(state, Stalled(4, 1, [], 1))
+    apply(state, Stalled(4, 1, [], 1, True))
     assert {record.domain for record in state.domains.values() if record.suspicion} == {ACTIVE_0, ACTIVE_1, ACTIVE_2}
 
 
@@ -365,7 +365,7 @@ def test_a_stalled_for_what_every_server_has_stable_is_void() -> None:
     for server in (0, 1):
         apply(state, Progress(1, 1, 0, 0, b""), server)
     assert state.stable_all == 1
-    assert apply(state, Stalled(1, 3, [], 1)) == []
+    assert apply(state, Stalled(1, 3, [], 1, True)) == []
 
 
 class OffersAnyway(FaultHandling):
@@ -420,7 +420,7 @@ def test_l5_a_domain_that_stops_is_replaced_though_a_round_for_a_number_that_is_
     for core in cell.cores:
         core.faults.offer = lambda *_args: None  # type: ignore[method-assign]
     sequence = cell.cores[0].requests.last
-    cell.order.append(Entry(0, 1, 99, encode_entry(Stalled(sequence, sequence, [ACTIVE_0], 1))))
+    cell.order.append(Entry(0, 1, 99, encode_entry(Stalled(sequence, sequence, [ACTIVE_0], 1, True))))
     cell.settle()
     for core in cell.cores:
         del core.faults.offer
@@ -439,7 +439,7 @@ def test_l5_a_domain_that_stops_is_replaced_though_a_round_for_a_number_that_is_
 
 def test_l5_progress_that_closes_the_round_opens_another_one_while_too_few_are_active() -> None:
     """The offers that were on their way for the closed one are void."""
-    state, _ = state_with([Stalled(1, 0, ["s0.g1", "s1.g1"], 1), Stopped("s0.g1", "killed", 0)], f=1)
+    state, _ = state_with([Stalled(1, 0, ["s0.g1", "s1.g1"], 1, True), Stopped("s0.g1", "killed", 0)], f=1)
     assert len(state.domains_in(Role.ACTIVE)) == 1
     apply(state, Progress(1, 1, 0, 0, b""), 0)
     assert apply(state, Progress(1, 1, 0, 0, b""), 1) == ["ProgressMade", "RoundOpened"]
@@ -538,10 +538,20 @@ def test_m11_who_was_woken_for_nothing_sleeps_again() -> None:
     assert not cell.running[PASSIVE_1]
 
 
+<<<<<<< HEAD
 def cell_whose_sleeper_on_server_0_is_suspected() -> tuple[LockstepCell, RecordingSink]:
     """a1 is silent, and a request is open."""
     cell = LockstepCell(1, is_repairing=False)
     cell.order_entry(Suspected(PASSIVE_0, "late", 0))
+=======
+def test_a_suspected_sleeper_is_offered_only_when_no_other_came_forward() -> None:
+    """Better than none, and in time for the round: the next one would have it wait again."""
+    cell = LockstepCell(1, is_repairing=False)
+    cell.cores[1].feeds[PASSIVE_1].is_linked = False  # clean, and cannot help
+    for core in cell.cores:
+        state = core.cell
+        state.domains[PASSIVE_0] = state.domains[PASSIVE_0]._replace(suspicion="late")
+>>>>>>> simulator
     sink = RecordingSink()
     (client,) = with_clients(cell, sink, 1)
     cell.muted.add(ACTIVE_1)
@@ -559,6 +569,7 @@ def test_a_suspected_sleeper_is_offered_only_when_no_other_came_forward_and_in_t
     pass_time(cell, 150)
     assert len({data["round"] for data in told(cell, "round_opened")}) == 1
     assert outcomes(sink) == [Outcome.ANSWERED]
+<<<<<<< HEAD
     assert PASSIVE_0 in roles(cell, Role.ACTIVE)
 
 
@@ -568,3 +579,22 @@ def test_a_clean_sleeper_is_taken_before_a_suspected_one() -> None:
     pass_time(cell, 350)
     assert outcomes(sink) == [Outcome.ANSWERED]
     assert roles(cell, Role.ACTIVE) == {ACTIVE_0, ACTIVE_1, PASSIVE_1}
+=======
+
+
+def test_a_suspected_sleeper_is_offered_at_once_when_the_cell_has_no_other() -> None:
+    """There is nobody to wait for."""
+    cell = LockstepCell(1, is_repairing=False)
+    cell.cores[1].on_domain_gone(PASSIVE_1, "killed")
+    cell.settle()
+    for core in cell.cores:
+        state = core.cell
+        state.domains[PASSIVE_0] = state.domains[PASSIVE_0]._replace(suspicion="late")
+    sink = RecordingSink()
+    (client,) = with_clients(cell, sink, 1)
+    cell.muted.add(ACTIVE_1)
+    pass_time(cell, 100)
+    cell.submit(0, sink, client, 1, b"append a x")
+    pass_time(cell, 350)
+    assert outcomes(sink) == [Outcome.ANSWERED]
+>>>>>>> simulator

@@ -8,7 +8,7 @@ from replica_manager.cell.rounds import Rounds
 
 
 def stalled(sequence: int, seen: int) -> Stalled:
-    return Stalled(sequence, seen, [], 1)
+    return Stalled(sequence, seen, [], 1, True)
 
 
 def test_a_second_stalled_of_the_same_number_by_who_had_not_seen_the_round_is_void() -> None:

@@ -59,6 +59,7 @@ class SimulatedServer(SimulatedMember):
         self.core = ManagerCore(options.core_settings(number), 0)
         self.domains = {name: FakeDomain(name, ROWS_PER_PART) for name in self.core.feeds}
         self.misbehaviours: dict[DomainId, Misbehaviour] = {}
+        self._honest = Misbehaviour(world.random)
         self.on_boot: Callable[[DomainId], None] = lambda _domain: None
         self.suspended: set[DomainId] = set()
         self.spool = MemorySpool()
@@ -255,7 +256,7 @@ class SimulatedServer(SimulatedMember):
             self.touch()
 
     def _behaviour(self, domain: DomainId) -> Misbehaviour:
-        return self.misbehaviours.get(domain) or Misbehaviour(self.world.random)
+        return self.misbehaviours.get(domain, self._honest)
 
     def misbehave(self, domain: DomainId, misbehaviour: Misbehaviour) -> None:
         """From now on a domain is faulty."""
