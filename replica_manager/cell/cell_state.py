@@ -405,7 +405,7 @@ class CellState:
             return ()
         effects: list[Effect] = []
         for record in self.domains_in(Role.ACTIVE):
-            is_silent = record.domain not in entry.contributed and record.since <= entry.seen
+            is_silent = entry.is_late and record.domain not in entry.contributed and record.since <= entry.seen
             if is_silent and not record.suspicion:
                 effects.append(self._table.suspect(record, f"no vote on {entry.sequence} in time"))
         opened = self.rounds.open(entry.sequence, entry.count, sequence)

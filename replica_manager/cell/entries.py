@@ -101,7 +101,11 @@ class Stalled(_Entry, frozen=True, tag=8):
     contributed: list[str]
     """Domains whose vote on `sequence` the proposer has, by name."""
     count: int
-    """`T - m`: domains to be activated, `m` the largest number of equal votes."""
+    """Domains to be activated, see `is_late`."""
+    is_late: bool
+    """Whether votes stayed out.  Then `count` is `T - m`, `m` the largest number of equal votes, and active domains
+    that have not contributed are suspected.  Else votes diverge: who has not voted may still do so, is suspected of
+    nothing, and is not replaced."""
 
 
 class Convicted(_Entry, frozen=True, tag=9):

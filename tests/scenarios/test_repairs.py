@@ -454,7 +454,6 @@ def test_a_checkpoint_that_a_domain_keeps_open_gives_way_to_a_repair() -> None:
     cell.settle()
     assert cell.cores[0].cell.open_point
     kill(cell, PASSIVE_0)
-<<<<<<< HEAD
     cell.pass_time(500)
     point = cell.cores[0].cell.state_point
     assert point is not None
@@ -463,10 +462,3 @@ def test_a_checkpoint_that_a_domain_keeps_open_gives_way_to_a_repair() -> None:
     cell.pass_time(500)
     assert_repaired(cell, FRESH_0, ACTIVE_0)
     assert role(cell, PASSIVE_1) is Role.PASSIVE
-=======
-    cell.pass_time(2_000)
-    assert FRESH_0 in cell.cores[0].cell.domains, "the checkpoint gave way"
-    cell.pass_time(3 * PATIENCE_MS)
-    assert role(cell, FRESH_0) is Role.PASSIVE
-    assert role(cell, PASSIVE_1) is Role.RETIRED, "suspected, and replaced"
->>>>>>> simulator

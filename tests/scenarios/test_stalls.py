@@ -70,8 +70,8 @@ def roles(cell: LockstepCell, role: Role) -> set[str]:
 class CountsFromDelivery(StallClock):
     """Planted: `M1` taken out: the limit counts from when the number was the lowest open one, voted on or not."""
 
-    def share(self, now_ms: int) -> float:
-        return 0.0 if self._sequence == 0 else (now_ms - self._noticed_ms) / self.limit_ms
+    def watch(self, sequence: int, now_ms: int, *, has_vote: bool) -> None:
+        super().watch(sequence, now_ms, has_vote=True)
 
 
 def after_a_pause_under_load(cell: LockstepCell, clock: type[StallClock] = StallClock) -> RecordingSink:
@@ -123,18 +123,21 @@ def test_m1_a_vote_that_stays_out_after_anothers_stalls_in_time(silent: DomainId
     assert suspected(cell) == {silent}
 
 
-def test_m1_when_nobody_votes_at_all_it_stalls_after_the_longest_time() -> None:
-    """`stall_max` after delivery: all active domains may be silent."""
+def test_l13_a_request_that_hangs_whoever_executes_it_is_held_and_the_sleepers_keep_their_state() -> None:
+    """Nobody votes: no sleeper is fed it; those that hang are stopped at the execution limit."""
     cell = LockstepCell(2, is_repairing=False)
     sink = RecordingSink()
     (client,) = with_clients(cell, sink, 1)
     cell.muted |= {ACTIVE_0, ACTIVE_1, ACTIVE_2}
     pass_time(cell, 100)
     cell.submit(0, sink, client, 1, b"append a x")
-    pass_time(cell, 4_900)
+    pass_time(cell, 19_000)
     assert told(cell, "vote_stalled") == []
-    pass_time(cell, 600)
-    assert outcomes(sink) == [Outcome.ANSWERED], "of the three sleepers"
+    pass_time(cell, 5_000)
+    assert told(cell, "request_held")
+    sleepers = (PASSIVE_0, PASSIVE_1, PASSIVE_2)
+    assert [cell.domains[name].executed for name in sleepers] == [[], [], []]
+    assert outcomes(sink) == []
 
 
 class GoesOnAfterAPause(StallClock):
@@ -209,9 +212,9 @@ def test_a_domain_that_is_always_slower_is_given_the_time_that_it_needs() -> Non
 class StallsEveryNumber(FaultHandling):
     """Planted: `M2` taken out: one `Stalled` for each open number."""
 
-    def _order_stalled(self, record: RequestRecord, output: CoreOutput) -> None:
+    def _order_stalled(self, record: RequestRecord, is_late: bool, output: CoreOutput) -> None:
         for other in self._requests.records(record.sequence):
-            super()._order_stalled(other, output)
+            super()._order_stalled(other, is_late, output)
 
 
 def stalls_of_many_open_numbers(cell: LockstepCell, handling: type[FaultHandling] = FaultHandling) -> int:
@@ -538,20 +541,10 @@ def test_m11_who_was_woken_for_nothing_sleeps_again() -> None:
     assert not cell.running[PASSIVE_1]
 
 
-<<<<<<< HEAD
 def cell_whose_sleeper_on_server_0_is_suspected() -> tuple[LockstepCell, RecordingSink]:
     """a1 is silent, and a request is open."""
     cell = LockstepCell(1, is_repairing=False)
     cell.order_entry(Suspected(PASSIVE_0, "late", 0))
-=======
-def test_a_suspected_sleeper_is_offered_only_when_no_other_came_forward() -> None:
-    """Better than none, and in time for the round: the next one would have it wait again."""
-    cell = LockstepCell(1, is_repairing=False)
-    cell.cores[1].feeds[PASSIVE_1].is_linked = False  # clean, and cannot help
-    for core in cell.cores:
-        state = core.cell
-        state.domains[PASSIVE_0] = state.domains[PASSIVE_0]._replace(suspicion="late")
->>>>>>> simulator
     sink = RecordingSink()
     (client,) = with_clients(cell, sink, 1)
     cell.muted.add(ACTIVE_1)
@@ -569,7 +562,6 @@ def test_a_suspected_sleeper_is_offered_only_when_no_other_came_forward_and_in_t
     pass_time(cell, 150)
     assert len({data["round"] for data in told(cell, "round_opened")}) == 1
     assert outcomes(sink) == [Outcome.ANSWERED]
-<<<<<<< HEAD
     assert PASSIVE_0 in roles(cell, Role.ACTIVE)
 
 
@@ -579,22 +571,3 @@ def test_a_clean_sleeper_is_taken_before_a_suspected_one() -> None:
     pass_time(cell, 350)
     assert outcomes(sink) == [Outcome.ANSWERED]
     assert roles(cell, Role.ACTIVE) == {ACTIVE_0, ACTIVE_1, PASSIVE_1}
-=======
-
-
-def test_a_suspected_sleeper_is_offered_at_once_when_the_cell_has_no_other() -> None:
-    """There is nobody to wait for."""
-    cell = LockstepCell(1, is_repairing=False)
-    cell.cores[1].on_domain_gone(PASSIVE_1, "killed")
-    cell.settle()
-    for core in cell.cores:
-        state = core.cell
-        state.domains[PASSIVE_0] = state.domains[PASSIVE_0]._replace(suspicion="late")
-    sink = RecordingSink()
-    (client,) = with_clients(cell, sink, 1)
-    cell.muted.add(ACTIVE_1)
-    pass_time(cell, 100)
-    cell.submit(0, sink, client, 1, b"append a x")
-    pass_time(cell, 350)
-    assert outcomes(sink) == [Outcome.ANSWERED]
->>>>>>> simulator

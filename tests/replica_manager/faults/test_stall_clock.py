@@ -34,11 +34,10 @@ def test_a_later_look_at_the_same_vote_does_not_begin_anew() -> None:
     assert clock.share(1_250) >= 1
 
 
-def test_without_any_vote_it_stalls_after_the_longest_time() -> None:
-    """`stall_max` after it became the lowest open number: every domain may be silent."""
+def test_without_any_vote_it_does_not_stall() -> None:
+    """L13: the request may hang whoever executes it; more domains would hang too, and all state would be lost."""
     clock = clock_of(7, 1_000, has_vote=False)
-    assert clock.share(1_000 + MAX_MS - 1) < 1
-    assert clock.share(1_000 + MAX_MS) >= 1
+    assert clock.share(1_000 + 100 * MAX_MS) == 0.0
 
 
 def test_the_next_number_has_its_own_time() -> None:
@@ -49,13 +48,12 @@ def test_the_next_number_has_its_own_time() -> None:
     assert clock.share(1_490) >= 1
 
 
-def test_a_pause_of_the_manager_restarts_the_clock_with_and_without_a_vote() -> None:
+def test_a_pause_of_the_manager_restarts_the_clock() -> None:
     """What came meanwhile was not late."""
-    for has_vote, limit_ms in ((True, START_MS), (False, MAX_MS)):
-        clock = clock_of(7, 1_000, has_vote=has_vote)
-        clock.restart(9_000)
-        assert clock.share(9_000) == 0.0
-        assert clock.share(9_000 + limit_ms) >= 1
+    clock = clock_of(7, 1_000, has_vote=True)
+    clock.restart(9_000)
+    assert clock.share(9_000) == 0.0
+    assert clock.share(9_000 + START_MS) >= 1
 
 
 def test_slow_domains_are_given_twice_the_lag_that_was_seen() -> None:
