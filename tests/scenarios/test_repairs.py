@@ -124,7 +124,7 @@ class RetiresOnSuspicion(DomainTable):
 
 def sleepers_of_server_0_at_the_worst(cell: LockstepCell, table: type[DomainTable]) -> int:
     for core in cell.cores:
-        core.cell._table.__class__ = table
+        core.cell.table.__class__ = table
     cell.order_entry(Suspected(PASSIVE_0, "late", 0))
     fewest = 1
     for _ in range(20):

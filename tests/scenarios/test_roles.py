@@ -138,9 +138,11 @@ def state_with_one_too_many(kind: type[CellState] = CellState) -> CellState:
 class DemotesWhatIsAsked(CellState):
     """Planted: `L5` taken out: no guard."""
 
-    def _apply_demote(self, sequence: int, entry: Demote) -> tuple[Effect, ...]:
+    def _judge_fault_entry(self, sequence: int, entry: CellEntry) -> tuple[Effect, ...]:
+        if not isinstance(entry, Demote):
+            return super()._judge_fault_entry(sequence, entry)
         record = self.domains[DomainId(entry.domain)]
-        return (self._table.change(record, Role.PASSIVE, "demoted", sequence),)
+        return (self.table.change(record, Role.PASSIVE, "demoted", sequence),)
 
 
 def active_when_a_conviction_comes_before_a_demotion(state: CellState) -> int:
@@ -180,7 +182,7 @@ def test_l5_no_demotion_below_the_threshold_however_much_its_proposer_has_seen()
 class PromotesWhatIsAsked(CellState):
     """Planted: what a proposer had seen does not matter."""
 
-    def _is_overtaken(self, seen: int) -> bool:
+    def is_overtaken(self, seen: int) -> bool:
         return False
 
 

@@ -5,7 +5,16 @@ from collections.abc import Callable, Iterator, Mapping
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.domain_table import DomainTable
 from replica_manager.cell.effects import DomainSuspected, Effect, RepairRefused, RoleChanged
-from replica_manager.cell.entries import Convicted, Demote, DomainReady, Promote, RepairPoint, Stopped, encode_entry
+from replica_manager.cell.entries import (
+    CellEntry,
+    Convicted,
+    Demote,
+    DomainReady,
+    Promote,
+    RepairPoint,
+    Stopped,
+    encode_entry,
+)
 from replica_manager.cell.poison import Poison
 from replica_manager.cell.roles import Role
 from replica_manager.cell.state_points import StatePoint
@@ -75,20 +84,24 @@ class DemotesBelowThreshold(FaultHandling):
 class Unguarded(CellState):
     """A demotion is never void."""
 
-    def _apply_demote(self, sequence: int, entry: Demote) -> tuple[Effect, ...]:
-        record = self._table.present(entry.domain)
+    def _judge_fault_entry(self, sequence: int, entry: CellEntry) -> tuple[Effect, ...]:
+        if not isinstance(entry, Demote):
+            return super()._judge_fault_entry(sequence, entry)
+        record = self.table.present(entry.domain)
         if record is None or record.role is not Role.ACTIVE:
             return ()
-        return (self._table.change(record, Role.PASSIVE, "demoted", sequence),)
+        return (self.table.change(record, Role.PASSIVE, "demoted", sequence),)
 
 
 class CheckpointsFirst(CellState):
     """No repair while a checkpoint is open."""
 
-    def _apply_repair(self, sequence: int, entry: RepairPoint) -> tuple[Effect, ...]:
+    def _judge_fault_entry(self, sequence: int, entry: CellEntry) -> tuple[Effect, ...]:
+        if not isinstance(entry, RepairPoint):
+            return super()._judge_fault_entry(sequence, entry)
         if self.state_point is not None and self.state_point.kind != "repair":
             return (RepairRefused(tuple(entry.domains)),)
-        return super()._apply_repair(sequence, entry)
+        return super()._judge_fault_entry(sequence, entry)
 
 
 class KeepsSurplus(DomainTable):
