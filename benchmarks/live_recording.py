@@ -33,6 +33,7 @@ name = "%(name)s"
 f = 1
 network = "%(network)s"
 state_dir = "cell"
+restart = "never"
 
 [service]
 listen = "http"

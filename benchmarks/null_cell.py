@@ -24,6 +24,7 @@ name = "bench-null-{mark}"
 f = {f}
 network = "loopback"
 state_dir = "cell"
+restart = "never"
 durability = "{durability}"
 
 [hypervisor]

@@ -60,6 +60,21 @@ class CellPaths:
         return self.state_dir / "log" / f"witness-events-{witness}.jsonl"
 
     @property
+    def keeper_log(self) -> Path:
+        """The file with everything that the keeper's process writes to its standard outputs."""
+        return self.state_dir / "log" / "keeper.log"
+
+    @property
+    def keeper_event_file(self) -> Path:
+        """The file with the keeper's named events."""
+        return self.state_dir / "log" / "keeper-events.jsonl"
+
+    @property
+    def keeper_record(self) -> Path:
+        """Which process is the keeper."""
+        return self.runtime_dir / "keeper.json"
+
+    @property
     def keys(self) -> Path:
         """The directory of the cell's keys and certificates; mode 0700."""
         return self.state_dir / "keys"

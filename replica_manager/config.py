@@ -51,6 +51,8 @@ class CellSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     durability: Literal["sync", "async", "none"] = "sync"
     fencing: str = "local"
     """`local` (one machine), `none`, or a command; used with `witnesses = 0`."""
+    restart: Literal["always", "never"] = "always"
+    """One-machine cells: whether a member whose process ended is started again."""
     max_clock_skew_ms: Milliseconds = 1000
     passive_mode: Literal["suspended", "running"] = "suspended"
     extra_active: ExtraActive = 0
@@ -128,6 +130,10 @@ class TimeoutsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     heartbeat_ms: Milliseconds = 100
     election_ms: Milliseconds = 1000
     crash_ms: CrashMilliseconds = 4000
+    fence_ms: Milliseconds = 30_000
+    """For the fencing command; one that takes longer is killed and has failed."""
+    fence_delay_ms: Milliseconds = 5_000
+    """Between the servers' attempts to fence: the lowest id begins at once."""
     stall_start_ms: Milliseconds = 250
     stall_max_ms: Milliseconds = 30_000
     execution_limit_ms: Milliseconds = 120_000
@@ -136,6 +142,17 @@ class TimeoutsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """How long nothing may move while a state is given or set."""
     progress_ms: Milliseconds = 1000
     boot_ms: Milliseconds = 300_000
+
+
+class AlarmSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """`[alarm]`: whom to call when something needs a person."""
+
+    command: list[str] = []
+    """Called with kind, server and detail; empty: nobody."""
+    interval_ms: Milliseconds = 60_000
+    """The same alarm of the same server is told again after this time at the earliest."""
+    limit_ms: Milliseconds = 30_000
+    """A command that takes longer is killed."""
 
 
 class ServerSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -180,6 +197,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     updates: UpdatesSection = UpdatesSection()
     limits: LimitsSection = LimitsSection()
     timeouts: TimeoutsSection = TimeoutsSection()
+    alarm: AlarmSection = AlarmSection()
     server: list[ServerSection] = []
     witness: list[WitnessSection] = []
     fault_injection: bool = False

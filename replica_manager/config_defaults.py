@@ -36,6 +36,7 @@ def complete(config: Config, path: Path) -> Config:
         cell=cell,
         service=service,
         hypervisor=hypervisor,
+        alarm=msgspec.structs.replace(config.alarm, command=_complete_command(config.alarm.command, directory)),
         server=[_complete_server(server, config, cell, directory) for server in _servers(config)],
         witness=_witnesses(config, cell),
         path=path.resolve(),

@@ -77,6 +77,15 @@ def _check_subprocess(config: Config, report: Report) -> None:
 def _check_network(config: Config, report: Report) -> None:
     if config.cell.kind == "hosts" and report.is_given(("cell", "network")):
         report.warning(("cell", "network"), "unused: hosts have their own networks", uses=(("cell", "kind"),))
+    if config.cell.kind == "hosts" and report.is_given(("cell", "restart")):
+        hint = "Restart= in the unit file does it"
+        report.warning(("cell", "restart"), "unused: hosts have no keeper", hint, uses=(("cell", "kind"),))
+
+
+def _check_alarm(config: Config, report: Report) -> None:
+    command = config.alarm.command
+    if command and shutil.which(command[0]) is None:
+        report.error(("alarm", "command"), f"the alarm command `{command[0]}` is not an executable program")
 
 
 def _check_fencing(config: Config, report: Report) -> None:
@@ -191,6 +200,7 @@ def _at_most(report: Report, path: KeyPath, value: int, bound_path: KeyPath, bou
 _RULES: Sequence[Callable[[Config, Report], None]] = (
     _check_driver,
     _check_network,
+    _check_alarm,
     _check_fencing,
     _check_fault_injection,
     _check_state_disk,

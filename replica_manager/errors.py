@@ -1,5 +1,6 @@
 """Errors of the replica manager that an operator sees; the rooms have their own."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -10,27 +11,37 @@ class ManagerError(Exception):
 
 
 class CellHasServed(ManagerError):
-    """Raised at a start over the state of a cell that has served: an operating error, nothing is changed."""
+    """Raised when a member is started as a new one over a log that is not empty: the operator's mistake.
 
-    hint = "start a new cell with 'spare cell up --fresh', which discards that state"
+    Nothing is changed.  A start without `--born` goes on with that log.
+    """
+
+    hint = "start it without --born; or discard the cell's state with 'spare cell up --fresh'"
 
     def __init__(self, state_dir: Path) -> None:
         """`state_dir` holds the state."""
         super().__init__(f"{state_dir} holds the state of a cell that has served")
 
 
-class MemoryLost(ManagerError):
-    """Raised at a start without `--born` over an empty log: an operating error, nothing is changed.
+class LogsIncomplete(ManagerError):
+    """Raised at the restart of a whole cell whose logs may miss what clients were told: an operating error.
 
-    A member that takes part again under its old identity without what it promised could let two histories be chosen.
+    Nothing is changed.  A single server in this state comes back as a learner; if all are, nobody can teach them.
     Source: design "Agreement stage", Identity (`S4`).
     """
 
-    hint = "if this cell is new, start it with 'spare cell up', or the member with --born; otherwise its disk was lost"
+    hint = (
+        "'spare cell up --accept-loss' goes on with what is there, 'spare cell up --fresh' begins a new cell;"
+        ' with durability = "sync" this cannot happen'
+    )
 
-    def __init__(self, directory: Path) -> None:
-        """`directory` should hold the log."""
-        super().__init__(f"{directory} holds no agreement log: this member has lost its memory")
+    def __init__(self, servers: Sequence[int], durability: str) -> None:
+        """`servers` ended without syncing their logs."""
+        names = ", ".join(f"server {server}" for server in servers)
+        super().__init__(
+            f'with durability = "{durability}" the logs of {names} may miss the last requests that clients were'
+            " told of: there was no clean stop"
+        )
 
 
 class CheckpointUnderWay(ManagerError):

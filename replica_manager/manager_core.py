@@ -247,7 +247,7 @@ class ManagerCore:
         output, now_ms = self._output, self.voter.now_ms
         match effect:
             case DomainSuspected(domain=domain, reason=reason):
-                self._event("domain_suspected", domain=domain, reason=reason)
+                self._event("domain_suspected", domain=domain, reason=reason, sequence=self.cell.sequence)
                 self._close_points(self.board.excuse(domain))  # it may never give its state
             case RoundOpened(round_number=round_number, activations=count, sequence=sequence):
                 self._event("round_opened", round=round_number, count=count, sequence=sequence)
@@ -282,7 +282,7 @@ class ManagerCore:
             self.admission.on_decided(self._output, effect.client, effect.number, effect.outcome)
 
     def _on_membership_changed(self, effect: MembershipChanged) -> None:
-        self._event("membership_changed", **effect._asdict())
+        self._event("membership_changed", **effect._asdict(), sequence=self.cell.sequence)
         self._note_learners()
         if self.standing is Standing.LEARNING and self.settings.server in effect.live_servers:
             self.repair.is_joining = False
@@ -293,7 +293,8 @@ class ManagerCore:
         self.retention.drop()  # who left does not hold it up any more
 
     def _on_role_changed(self, effect: RoleChanged) -> None:
-        self._event("role_changed", domain=effect.domain, role=effect.role.value, reason=effect.reason)
+        data = {"role": effect.role.value, "reason": effect.reason, "sequence": self.cell.sequence}
+        self._event("role_changed", domain=effect.domain, **data)
         feed = self.feeds.get(effect.domain)
         if feed is not None:
             feed.role = effect.role

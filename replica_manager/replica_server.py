@@ -37,6 +37,7 @@ from replica_manager.core_output import CoreOutput
 from replica_manager.errors import CheckpointUnderWay
 from replica_manager.execution.feed import Power, PowerAction
 from replica_manager.execution.local_domains import LocalDomains
+from replica_manager.faults.fencing import Fencing
 from replica_manager.identifiers import DomainId
 from replica_manager.intake.port import ReplySink, Submission
 from replica_manager.manager_core import ManagerCore
@@ -124,6 +125,8 @@ class ReplicaServer:
         self._compacted = 0
         self.has_left = False
         self.recorder: Recorder | None = None
+        self.fencing: Fencing | None = None
+        """What is done about silent servers; only without witnesses."""
         self._is_halted = False
         self.last_refresh: dict[str, Any] | None = None
         self.refresh_count = 0
@@ -230,12 +233,16 @@ class ReplicaServer:
             match event:
                 case LeaderChanged(configuration=number, leader=leader):
                     self.events.record("leader_changed", configuration=number, leader=str(leader or "none"))
+                    if self.fencing is not None and leader is not None:
+                        self.fencing.on_leader()
                 case ConfigurationChanged(configuration=configuration):
                     self.events.record("configuration_changed", number=configuration.number)
                 case WitnessUsed(silent=silent):
                     self.events.record("witness_used", silent=[str(member) for member in silent])
                 case ServerSuspected(server=server, silent_ms=silent_ms):
                     self.events.record("server_suspected", suspect=server, silent_ms=silent_ms)
+                    if self.fencing is not None:
+                        self.fencing.on_suspected(server, monotonic_ms())
                 case ServerRestarted(server=server, incarnation=incarnation):
                     self.events.record("server_restarted", peer=server, incarnation=incarnation)
                 case Removed(configuration=number) | RejoinNeeded(configuration=number):
@@ -476,6 +483,24 @@ class ReplicaServer:
             return await future
         finally:
             self._resolving.pop(token, None)
+
+    def order_activation(self, domain: DomainId) -> None:
+        """Have a passive domain become active."""
+        self.core.order_activation(domain)
+        self._touch()
+
+    def order_retirement(self, domain: DomainId, reason: str) -> None:
+        """Have a domain given up."""
+        self.core.order_retirement(domain, reason)
+        self._touch()
+
+    def leave_cell(self) -> None:
+        """Have this server leave the cell; agreement's `Removed` tells when it has."""
+        self.driver.propose_change(ServerLeft(self.core.settings.server, fenced=False))
+
+    def declare_fenced(self, server: int) -> None:
+        """Another server has surely stopped, for ever: have it leave."""
+        self.driver.propose_change(ServerLeft(server, fenced=True))
 
     def _finish_resolution(self, resolved: RequestResolved) -> None:
         future = self._resolving.get(resolved.token)

@@ -59,6 +59,7 @@ class ServerHandlers:
             "is_leader": node.is_leader,
             "configuration": node.configuration.number,
             **cell_report(core),
+            "silent_servers": self._silent_servers(),
             "domains": domain_reports(core, server.domains.observed, suspended_s),
             "last_refresh": server.last_refresh,
             "refreshes": server.refresh_count,
@@ -67,6 +68,14 @@ class ServerHandlers:
             "rss_bytes": _own_memory_bytes(),
             "uptime_s": round(time.monotonic() - server.started_s, 1),
         }
+
+    def _silent_servers(self) -> list[dict[str, Any]]:
+        """Without witnesses: whom the cell waits for, and what fencing says."""
+        fencing = self._server.fencing
+        return [
+            {"server": one.server, "fenced": one.is_fenced, "failures": one.failures, "last_failure": one.last_failure}
+            for one in (fencing.suspicions if fencing is not None else ())
+        ]
 
     def _counters(self) -> dict[str, float]:
         server = self._server

@@ -3,16 +3,19 @@
 The keys are the JSON of `spare status -o json` and `spare explain -o json`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from replica_manager.cell.roles import Role
+from replica_manager.cell.roles import DomainRecord, Role
 from replica_manager.execution.feed import Feed, Power
 from replica_manager.execution.request_log import RequestRecord
 from replica_manager.hypervisor.hypervisor import DomainObservation
 from replica_manager.identifiers import DomainId
 from replica_manager.manager_core import ManagerCore
+from replica_manager.standing import Standing
 from replica_manager.voting.voter import Contradiction
+
+COMING_BACK = (Standing.RETURNING, Standing.RESTARTING)
 
 
 def cell_report(core: ManagerCore) -> dict[str, Any]:
@@ -31,8 +34,45 @@ def cell_report(core: ManagerCore) -> dict[str, Any]:
         ],
         "buffer": {"updates": core.buffer.entry_count, "bytes": core.buffer.byte_count},
         "clients": len(cell.clients),
+        "standing": core.standing.value,
+        "waits_for": core.restart.missing if core.standing in COMING_BACK else [],
+        "suspected": _reasons(core, lambda record: record.suspicion if record.role is not Role.RETIRED else ""),
+        "convicted": _reasons(core, lambda record: record.reason if record.reason.startswith("convicted") else ""),
+        "repair": repair_report(core),
+        "stuck_request": stuck_request(core),
         "open_requests": core.requests.last - core.buffer.prefix,
     }
+
+
+def _reasons(core: ManagerCore, reason_of: Callable[[DomainRecord], str]) -> list[dict[str, Any]]:
+    found = [(domain, reason_of(record)) for domain, record in sorted(core.cell.domains.items())]
+    return [{"domain": domain, "reason": reason} for domain, reason in found if reason]
+
+
+def repair_report(core: ManagerCore) -> dict[str, Any] | None:
+    """Return how far the repair on this server is; None: none is under way here."""
+    fresh, filling = core.repair.fresh, core.repair.filling
+    if fresh is None:
+        return None
+    report: dict[str, Any] = {"domain": fresh, "step": "boots", "parts": None, "parts_total": None}
+    if filling is not None:
+        report["step"] = "takes its state"
+        report["parts"], report["parts_total"] = filling.progress
+    elif fresh in core.feeds and core.feeds[fresh].power is not Power.STARTING:
+        report["step"] = "waits for agreed state"
+    return report
+
+
+def stuck_request(core: ManagerCore) -> dict[str, Any] | None:
+    """Return the oldest open request if something is wrong with it: who voted for what, and who is silent."""
+    record = core.requests.get(core.buffer.prefix + 1)
+    if record is None or not (record.is_held or record.is_contested or record.stalled_ms is not None):
+        return None
+    groups: dict[str, list[str]] = {}
+    for domain, digest in sorted(core.voter.counted_votes(record).items()):
+        groups.setdefault(digest.hex(), []).append(domain)
+    silent = [one.domain for one in core.cell.domains_in(Role.ACTIVE) if one.domain not in record.votes]
+    return {"sequence": record.sequence, "held": record.is_held, "votes": groups, "silent": silent}
 
 
 def domain_reports(

@@ -8,11 +8,12 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from agreement.errors import StorageError
 from agreement.identifiers import Identity, MemberId
 from agreement.node import Node
 from agreement.records import PREFIX, PREFIX_END, read_storage
@@ -21,19 +22,24 @@ from images.errors import ImageError
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell_checkpoints import delete_all_checkpoints, read_checkpoint
 from replica_manager.cell_paths import CellPaths
+from replica_manager.clean_stop import leave_mark, take_mark
 from replica_manager.config import Config
 from replica_manager.config_addresses import Address, parse_address
 from replica_manager.control.admin_http import AdminServer
+from replica_manager.control.alarm_hook import AlarmHook
 from replica_manager.control.control_socket import ControlSocket
 from replica_manager.control.event_file import EventFile
 from replica_manager.control.event_log import EventLog
 from replica_manager.control.leftovers import SERVED_MARK
 from replica_manager.control.member_process import PUBLISH_VARIABLE
+from replica_manager.control.state_watch import StateWatch
 from replica_manager.domain_specs import DomainSpecs
 from replica_manager.errors import CellHasServed
 from replica_manager.execution.local_domains import DomainLink, LocalDomains
 from replica_manager.execution.wrapper_link import LinkSettings, UnixWrapperLink
 from replica_manager.execution.wrapper_session import WrapperLimits
+from replica_manager.faults.fencing import Fencing
+from replica_manager.fence_runner import FenceRunner, fence_of
 from replica_manager.file_limit import admit_connections
 from replica_manager.hypervisor.hypervisor import DomainSpec, HypervisorError
 from replica_manager.hypervisor.selection import open_hypervisor
@@ -45,6 +51,7 @@ from replica_manager.intake.port import IntakePort
 from replica_manager.loop_failures import end_on_failure, raise_failure
 from replica_manager.manager_core import ManagerCore
 from replica_manager.member_addresses import framed_address, peer_credentials, private_addresses, public_address
+from replica_manager.operator_orders import OperatorOrders
 from replica_manager.ordering.agreement_driver import AgreementDriver
 from replica_manager.ordering.member_driver import DriverHandler
 from replica_manager.ordering.peer_channel import ChannelHandler, PeerChannel
@@ -68,10 +75,19 @@ from replica_manager.standing import Standing
 
 OBSERVE_INTERVAL_S = 1.0
 SWEEP_INTERVAL_S = 5.0
+STATE_INTERVAL_S = 0.5
+FENCE_TICK_S = 0.1
 BACKLOG = 1024
 
 
-async def run_server(config: Config, server_id: int, *, is_born: bool) -> int:
+async def run_server(
+    config: Config,
+    server_id: int,
+    *,
+    is_born: bool,
+    vouched: Collection[int] = (),
+    is_loss_accepted: bool = False,
+) -> int:
     """Run server `server_id` until it is told to stop; return the exit code of the process.
 
     A server that starts again first comes back with its memory.  If the cell has gone on without it, it gives that up,
@@ -81,6 +97,8 @@ async def run_server(config: Config, server_id: int, *, is_born: bool) -> int:
         config: complete configuration, checked.
         server_id: a server of it.
         is_born: whether the cell starts for the first time.
+        vouched: servers for which the operator vouches that they have stopped for ever; without witnesses only.
+        is_loss_accepted: take the log for complete although it was not synced before an unclean end.
 
     Raises:
         StorageError, TransportError, HypervisorError, ImageError: what it needs cannot be had.
@@ -89,6 +107,7 @@ async def run_server(config: Config, server_id: int, *, is_born: bool) -> int:
     while True:
         async with contextlib.AsyncExitStack() as stack:
             assembly = ServerAssembly(config, server_id, stack, standing)
+            assembly.vouched, assembly.is_loss_accepted = frozenset(vouched), is_loss_accepted
             try:
                 await assembly.build()
             except asyncio.CancelledError:
@@ -96,6 +115,8 @@ async def run_server(config: Config, server_id: int, *, is_born: bool) -> int:
                     raise
             code = await assembly.serve()
         if not assembly.has_to_rejoin:
+            if code == 0:
+                await asyncio.to_thread(leave_mark, CellPaths.of(config).state("server", server_id))
             return code
         standing = Standing.LEARNING
 
@@ -122,6 +143,10 @@ class ServerAssembly:
         self._building: asyncio.Task[Any] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._halting: list[Callable[[], None]] = []
+        self.vouched: frozenset[int] = frozenset()
+        self.is_loss_accepted = False
+        self._is_leaving = False
+        """Whether the operator wants this server to leave the cell, and its process to end then."""
         self.has_failed = False
         """Whether something went wrong that ends the process."""
         self.has_to_rejoin = False
@@ -140,7 +165,6 @@ class ServerAssembly:
         Raises:
             CancelledError: see `is_over`.
         """
-        self._building = asyncio.current_task()
         # From here on no signal raises KeyboardInterrupt: uvloop would take one that is raised in a protocol's
         # `get_buffer` for an error of that protocol, "unhandled error (or an empty buffer) in get_buffer()".
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -148,7 +172,10 @@ class ServerAssembly:
         self._make_directories()
         self.events = EventLog(self._id, wall_clock_us, EventFile(self._paths.event_file(self._id)))
         self._stack.callback(self.events.close)
-        self.events.record("manager_started", pid=os.getpid())
+        if self._config.alarm.command:
+            hook = AlarmHook(self._config.alarm, self._config.cell.name, self.events)
+            self._stack.push_async_callback(hook.close)
+        self.events.record("manager_started", pid=os.getpid(), standing=self._standing.value)
         self._open_storage()
         cell = self._stored_cell()
         core = ManagerCore(core_settings(self._config, self._id), monotonic_ms(), self._standing, cell)
@@ -168,14 +195,17 @@ class ServerAssembly:
         spool = DirectorySpool(self._paths.state("server", self._id))
         self._stack.callback(spool.close)
         self.server.attach(self.driver, self._channel, self.domains, spool, self._boot_later)
+        # These are never cancelled, and so never left half open: a server whose log says that it has left rejoins while
+        # it still opens its ports, and would find them taken by itself.
         await self._open_control()
         await self._open_domains()
         await self._channel.transport.open()
         self._stack.push_async_callback(self._channel.transport.close)
-        if self._standing is Standing.SERVING:
+        if self._standing is Standing.SERVING and not self._ended.done():
+            self._building = asyncio.current_task()
             await self._boot_domains()
             await self._open_intake()
-        self._building = None
+            self._building = None
 
     def _make_directories(self) -> None:
         runtime, state = self._paths.runtime("server", self._id), self._paths.state("server", self._id)
@@ -184,13 +214,18 @@ class ServerAssembly:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def _open_storage(self) -> None:
-        path = self._paths.state("server", self._id) / "agreement.db"
-        self.storage = SqliteStableStorage(path, self._config.cell.durability)
+        directory, durability = self._paths.state("server", self._id), self._config.cell.durability
+        is_complete = take_mark(directory) or durability == "sync" or self.is_loss_accepted
+        try:
+            self.storage = SqliteStableStorage(directory / "agreement.db", durability)
+        except StorageError as error:
+            self.events.record("storage_failed", reason=str(error))
+            raise
         self._stack.callback(self.storage.close)
         is_empty = next(iter(self.storage.scan(PREFIX, PREFIX_END)), None) is None
         if self._standing is Standing.SERVING and not is_empty:
             raise CellHasServed(self._paths.state_dir)
-        if self._standing is Standing.RETURNING and (is_empty or self._config.cell.durability != "sync"):
+        if self._standing is Standing.RETURNING and (is_empty or not is_complete):
             # Without its complete memory it takes part as somebody new, or not at all (`S4`).
             self.events.record("memory_lost", reason="the log is empty" if is_empty else "the log is not synced")
             self._standing = Standing.LEARNING
@@ -242,13 +277,32 @@ class ServerAssembly:
             handler=DriverHandler(
                 on_deliveries=self.server.on_deliveries,
                 on_events=self.server.on_agreement_events,
-                on_failure=lambda error: self._fail(f"the agreement log cannot be written: {error}"),
+                on_failure=self._on_storage_failure,
             ),
         )
         if self._standing is Standing.LEARNING:
             self.driver.write_application((delete_all_checkpoints(),), lambda: None)
         self._stack.callback(self.driver.close)
         self._halting.append(self.driver.close)
+
+    def _on_storage_failure(self, error: Exception) -> None:
+        self.events.record("storage_failed", reason=str(error))
+        self._fail(f"the agreement log cannot be written: {error}")
+
+    def _make_fencing(self) -> None:
+        """Without witnesses a silent server blocks the cell until it has surely stopped."""
+        if self._config.cell.witnesses:
+            return
+        timeouts = self._config.timeouts
+        fencing = self.server.fencing = Fencing(self._id, timeouts.fence_delay_ms, 3 * timeouts.crash_ms)
+        runner = FenceRunner(fencing, fence_of(self._config), self.server.declare_fenced, self.events.record)
+        self._stack.push_async_callback(runner.close)
+
+        def tick() -> None:
+            core = self.server.core
+            runner.on_tick(monotonic_ms, core.cell.live_servers, may_fence=core.standing is Standing.SERVING)
+
+        self._spawn(_every(FENCE_TICK_S, tick))
 
     def _make_node(self, own: MemberId) -> Node:
         settings, members = agreement_settings(self._config), first_members(self._config)
@@ -262,7 +316,9 @@ class ServerAssembly:
         content = list(self.storage.scan(PREFIX, PREFIX_END))
         known = read_storage(content).identity
         if self._standing is Standing.RETURNING and known is not None:
-            return Node.recovered(known, settings, members, content, random.Random(), monotonic_ms(), admit)
+            return Node.recovered(
+                known, settings, members, content, random.Random(), monotonic_ms(), admit, self.vouched
+            )
         return Node.amnesiac(Identity(own, wall_clock_us()), settings, members, random.Random(), monotonic_ms(), admit)
 
     def _make_domains(self) -> None:
@@ -323,7 +379,7 @@ class ServerAssembly:
         handlers = ServerHandlers(self._config, self.server, self.storage, self._channel.transport, self._stop)
         control = ControlSocket(
             self._paths.control_socket(self._id),
-            handlers.by_name(),
+            handlers.by_name() | OperatorOrders(self.server, self._leave).by_name(),
             self._record,
         )
         await control.open()
@@ -383,6 +439,8 @@ class ServerAssembly:
         """Serve until told to stop; return the exit code."""
         if not self.is_over:
             self._spawn(_every(OBSERVE_INTERVAL_S, self._observe))
+            self._spawn(_every(STATE_INTERVAL_S, partial(StateWatch(self.events.record).note, self.server)))
+            self._make_fencing()
         reason = await self._ended
         for task in self._tasks:
             task.cancel()
@@ -419,10 +477,17 @@ class ServerAssembly:
         self._end(reason)
 
     def _rejoin(self, reason: str) -> None:
-        if not self.is_over:
+        if self._is_leaving:
+            self._end("the operator had this server leave the cell")
+        elif not self.is_over:
             self.has_to_rejoin = True
             self.events.record("rejoining", reason=reason)
             self._end(reason)
+
+    def _leave(self) -> None:
+        self._is_leaving = True
+        self.events.record("leaving", reason="the operator wishes it")
+        self.server.leave_cell()
 
     def _on_standing(self, standing: Standing) -> None:
         if standing is Standing.SERVING:

@@ -9,7 +9,6 @@ import random
 import signal
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from agreement.errors import MalformedMessage
@@ -20,8 +19,8 @@ from agreement.records import PREFIX, PREFIX_END, read_storage
 from agreement.storage import StableStorage
 from agreement.witness import Witness
 from replica_manager.cell_paths import CellPaths
+from replica_manager.clean_stop import leave_mark, take_mark
 from replica_manager.config import Config
-from replica_manager.errors import MemoryLost
 from replica_manager.loop_failures import end_on_failure
 from replica_manager.member_addresses import peer_credentials, private_addresses
 from replica_manager.ordering.errors import RefusalReason
@@ -37,22 +36,24 @@ Report = Callable[[str, Mapping[str, Any]], None]
 """Takes a named event with its data."""
 
 
-async def run_witness(config: Config, witness_id: int, report: Report, *, is_born: bool) -> int:
+async def run_witness(
+    config: Config, witness_id: int, report: Report, *, is_born: bool, is_loss_accepted: bool = False
+) -> int:
     """Run witness `witness_id` until SIGTERM or SIGINT; return the exit code of the process.
 
     Args:
         config: complete configuration, checked.
         witness_id: a witness of it.
         report: takes what happens, by name.
-        is_born: whether the cell starts for the first time; only then may the log be empty.
+        is_born: whether the cell starts for the first time; else an empty log is a lost memory.
+        is_loss_accepted: take the log for complete although it was not synced before an unclean end.
 
     Raises:
-        MemoryLost: the log is empty, and the cell is not new.
         StorageError: its log cannot be opened.
         TransportError: its keys cannot be loaded or its peer port cannot be opened.
     """
     async with contextlib.AsyncExitStack() as stack:
-        server = WitnessServer(config, witness_id, report, is_born=is_born)
+        server = WitnessServer(config, witness_id, report, is_born=is_born, is_loss_accepted=is_loss_accepted)
         stack.callback(server.close_storage)
         loop = asyncio.get_running_loop()
         end_on_failure(loop, report, server.halt)
@@ -62,13 +63,18 @@ async def run_witness(config: Config, witness_id: int, report: Report, *, is_bor
         await server.open()
         reason = await server.ended
         report("witness_stopping", {"reason": reason})
-        return 1 if server.has_failed else 0
+    if server.has_failed:
+        return 1
+    leave_mark(CellPaths.of(config).state("witness", witness_id))
+    return 0
 
 
 class WitnessServer:
     """One running witness."""
 
-    def __init__(self, config: Config, witness_id: int, report: Report, *, is_born: bool) -> None:
+    def __init__(
+        self, config: Config, witness_id: int, report: Report, *, is_born: bool, is_loss_accepted: bool = False
+    ) -> None:
         """Open the storage and take up its memory; `open` begins to talk.
 
         Raises:
@@ -83,8 +89,9 @@ class WitnessServer:
         """Done with the reason when the witness is to stop."""
         self.has_failed = False
         tls = PeerTls(peer_credentials(paths.keys, config.cell.name, own))
+        is_complete = take_mark(directory) or config.cell.durability == "sync" or is_loss_accepted
         self.storage = SqliteStableStorage(directory / "agreement.db", config.cell.durability)
-        self.core = make_witness(config, own, self.storage, directory, is_born=is_born)
+        self.core = make_witness(config, own, self.storage, is_born=is_born, is_complete=is_complete)
         addresses = private_addresses(config)
         self.channel: PeerChannel[Message] = PeerChannel(
             Message,
@@ -149,20 +156,18 @@ class WitnessServer:
         self.end(f"the agreement log cannot be written: {error}")
 
 
-def make_witness(config: Config, own: MemberId, storage: StableStorage, directory: Path, *, is_born: bool) -> Witness:
+def make_witness(config: Config, own: MemberId, storage: StableStorage, *, is_born: bool, is_complete: bool) -> Witness:
     """Return the witness with the memory that `storage` holds.
 
-    Its incarnation survives a restart only if the storage was written with `durability = "sync"`; otherwise it takes
+    Its incarnation survives a restart only if the storage is complete; otherwise, and if its disk was lost, it takes
     one that it has never used, votes in nothing, and asks the servers to name it.
     """
     settings, members = agreement_settings(config), first_members(config)
     content = list(storage.scan(PREFIX, PREFIX_END))
-    if not content and not is_born:
-        raise MemoryLost(directory)
-    if not content:
+    if not content and is_born:
         return Witness.born(Identity(own, 1), settings, members, monotonic_ms())
     known = read_storage(content).identity
-    if config.cell.durability == "sync" and known is not None:
+    if is_complete and known is not None:
         return Witness.recovered(known, settings, members, content, monotonic_ms())
     return Witness.amnesiac(Identity(own, time.time_ns() // 1000), settings, members, monotonic_ms())
 

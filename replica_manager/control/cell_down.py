@@ -10,9 +10,10 @@ from replica_manager.cell_paths import CellPaths
 from replica_manager.config import Config
 from replica_manager.control.cell_network import CellNetwork, Reporter
 from replica_manager.control.errors import ProcessError
+from replica_manager.control.keeper_process import end_keeper, find_keeper
 from replica_manager.control.leftovers import SERVED_MARK, STATE_MARK, end_leftovers, find_machines, find_mounts
 from replica_manager.control.process_records import ProcessRecord, ProcessRecords
-from replica_manager.control.processes import end_all, wait_until_ended
+from replica_manager.control.processes import ProcessIdentity, end_all, wait_until_ended
 from replica_manager.control.state_disks import find_state_disks
 
 PATIENCE_S = 30.0
@@ -23,6 +24,7 @@ PATIENCE_S = 30.0
 class DownPlan:
     """What `spare cell down` is about to do."""
 
+    keeper: ProcessIdentity | None
     members: Sequence[ProcessRecord]
     machine_count: int
     mounts: Sequence[Path]
@@ -33,6 +35,7 @@ class DownPlan:
     def lines(self) -> Sequence[str]:
         """The plan for the operator, a line per step."""
         return [
+            *([f"end the keeper (process {self.keeper.pid})"] if self.keeper else []),
             *(f"end {record.name} (process {record.identity.pid})" for record in self.members),
             *([f"destroy {self.machine_count} virtual machines"] if self.machine_count else []),
             *(f"unmount {mount}" for mount in self.mounts),
@@ -55,7 +58,7 @@ def plan_down(config: Config, *, purge: bool) -> DownPlan:
     members = [record for record in ProcessRecords(paths.processes).read() if record.is_alive]
     removed = _purged(config, paths) if purge else ()
     mounts = [*find_mounts(paths.runtime_dir), *find_state_disks(paths)]
-    return DownPlan(members, len(find_machines(paths)), mounts, removed)
+    return DownPlan(find_keeper(paths), members, len(find_machines(paths)), mounts, removed)
 
 
 def take_down(
@@ -73,9 +76,12 @@ def take_down(
     Raises:
         ProcessError: something cannot be removed.
     """
-    identities = [record.identity for record in plan.members]
-    end_all(identities, patience_s, lambda pid: report(f"process {pid} did not end in {patience_s:g} s and was killed"))
     paths = CellPaths.of(config)
+    end_keeper(paths, report)
+    # Read again: until its end the keeper may have started somebody whom the plan does not know.
+    records = {record.identity: record for record in (*plan.members, *ProcessRecords(paths.processes).read())}
+    identities = list(records)
+    end_all(identities, patience_s, lambda pid: report(f"process {pid} did not end in {patience_s:g} s and was killed"))
     end_leftovers(paths, network, report)
     network.down(report)
     wait_until_ended(identities, patience_s=5.0)

@@ -1,6 +1,6 @@
 """Starts a one-machine cell: keys, disks, networks, one detached process per member; waits until it serves."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +10,23 @@ from replica_manager.cell_paths import CellPaths, MemberKind
 from replica_manager.config import Config
 from replica_manager.control.cell_down import discard, plan_down, plan_fresh, take_down, take_down_whole
 from replica_manager.control.cell_network import CellNetwork, Reporter, certificate_addresses, member_id
+from replica_manager.control.cell_restart_plan import PLAIN, Restart, require_complete_logs
 from replica_manager.control.cell_wait import wait_until_serving
 from replica_manager.control.errors import ProcessError
+from replica_manager.control.keeper_process import ensure_keeper, find_keeper
 from replica_manager.control.leftovers import SERVED_MARK, STATE_MARK, has_leftovers
-from replica_manager.control.member_process import member_command, start_member, tail_of
+from replica_manager.control.member_process import MemberCommand, member_command, start_member, tail_of
 from replica_manager.control.process_records import ProcessRecord, ProcessRecords
-from replica_manager.control.state_disks import attach_state_disks
 
 START_MARGIN_S = 60.0
 """Beside the time to boot: keys, agreement, first contact between servers."""
 KNOWN_STATE = ("keys", "log")
 """What `spare keys` and a server in the foreground make in a state directory before the cell's first start."""
 
-MemberCommand = Callable[[MemberKind, int, Path], Sequence[str]]
+
+def has_served(paths: CellPaths) -> bool:
+    """Say whether an earlier run has come to serve: clients may have been told something."""
+    return (paths.state_dir / SERVED_MARK).exists()
 
 
 def is_running(config: Config) -> bool:
@@ -31,8 +35,10 @@ def is_running(config: Config) -> bool:
     Raises:
         ProcessError: some of them have ended.
     """
-    records = ProcessRecords(CellPaths.of(config).processes).read()
-    return bool(records) and _all_run(records, config)
+    records = ProcessRecords(CellPaths.of(config).processes)
+    # Whom the operator had leave is not missed.
+    wanted = [record for record in records.read() if not records.is_held(record.kind, record.member)]
+    return bool(wanted) and _all_run(wanted, config)
 
 
 def bring_up(
@@ -41,8 +47,11 @@ def bring_up(
     report: Reporter,
     command_of: MemberCommand = member_command,
     margin_s: float = START_MARGIN_S,
-) -> None:
-    """Start the cell, which does not run, and return once every server serves.
+    restart: Restart = PLAIN,
+) -> str:
+    """Start the cell, which does not run, and return once every server serves: `serving`, or `degraded`.
+
+    A cell that has served restarts from its disks.
 
     What was started is ended again if the cell does not come to serve, or at Ctrl-C.
 
@@ -52,17 +61,22 @@ def bring_up(
         report: takes progress lines.
         command_of: the command of a member's process.
         margin_s: patience beyond the configured time to boot.
+        restart: what the operator says about the state of an earlier run.
 
     Raises:
+        LogsIncomplete: the state may miss what clients were told, and the operator has not accepted that.
         ControlError: it cannot be started; with the end of the log of the member that failed.
     """
     paths = CellPaths.of(config)
     clear_leftovers(config, network, report)
     try:
-        records = _start(config, network, paths, report, command_of)
+        records = _start(config, network, paths, report, command_of, restart)
         limit_s = config.timeouts.boot_ms / 1000 + margin_s
-        wait_until_serving(config, records, report, limit_s)
+        state = wait_until_serving(config, records, report, limit_s, may_be_degraded=bool(restart.without))
         (paths.state_dir / SERVED_MARK).touch()
+        if config.cell.restart == "always":
+            ensure_keeper(paths, report)
+        return state
     except BaseException:
         # Ctrl-C too: a cell that half runs is worse than none.
         report("ending what was started")
@@ -87,7 +101,10 @@ def _all_run(records: Sequence[ProcessRecord], config: Config) -> bool:
     ended = [record for record in records if not record.is_alive]
     if ended and len(ended) < len(records):
         names = ", ".join(record.name for record in ended)
-        hint = f"`spare cell down` ends the rest\n{tail_of(Path(ended[0].log), ended[0].log_offset)}"
+        is_kept = find_keeper(CellPaths.of(config)) is not None
+        by_hand = "`spare server join N` starts a server again, `spare cell down` ends the rest"
+        cure = "the keeper starts it again, see `spare events`" if is_kept else by_hand
+        hint = f"{cure}\n{tail_of(Path(ended[0].log), ended[0].log_offset)}"
         raise ProcessError(f"the cell {config.cell.name} runs without {names}", hint)
     return not ended
 
@@ -104,28 +121,42 @@ def clear_leftovers(config: Config, network: CellNetwork, report: Reporter) -> N
 
 
 def _start(
-    config: Config, network: CellNetwork, paths: CellPaths, report: Reporter, command_of: MemberCommand
+    config: Config,
+    network: CellNetwork,
+    paths: CellPaths,
+    report: Reporter,
+    command_of: MemberCommand,
+    restart: Restart,
 ) -> Sequence[ProcessRecord]:
-    is_new = not (paths.state_dir / SERVED_MARK).exists()
+    is_new = not has_served(paths)
+    if is_new and restart.without:
+        raise ProcessError("a new cell starts with all its servers", "leave out --without")
     if is_new:
         # What a start that was given up has left: no client was told anything of it.
         discard(plan_fresh(config))
+    else:
+        require_complete_logs(config, restart)
+        report("restarting the cell from its disks")
     _make_directories(config, paths)
     issue_keys(config, paths.keys)
-    attach_state_disks(config, report)
     network.up(report)
-    members: list[tuple[MemberKind, int]] = [
-        *(("witness", witness.id) for witness in config.witness),
-        *(("server", server.id) for server in config.server),
-    ]
     publish = {("server", server.id): server.publish for server in config.server}
     records: list[ProcessRecord] = []
-    for kind, member in members:
+    for kind, member in _members(config, restart):
         # Only here is it known that the cell is new: an empty log alone may be one that was lost.
-        command = (*command_of(kind, member, config.path), *(("--born",) if is_new else ()))
+        words = ("--born",) if is_new else restart.words(kind)
+        command = (*command_of(kind, member, config.path), *words)
         records.append(start_member(paths, network, kind, member, command, publish.get((kind, member), "")))
         report(f"{kind} {member}: process {records[-1].identity.pid}, log {records[-1].log}")
     return records
+
+
+def _members(config: Config, restart: Restart) -> Sequence[tuple[MemberKind, int]]:
+    """Return whom to start, in this order."""
+    return [
+        *(("witness", witness.id) for witness in config.witness),
+        *(("server", server.id) for server in config.server if server.id not in restart.without),
+    ]
 
 
 def _make_directories(config: Config, paths: CellPaths) -> None:

@@ -9,9 +9,12 @@ from replica_manager.cell_paths import CellPaths
 from replica_manager.config import Config
 from replica_manager.control.control_client import ControlClient
 from replica_manager.control.errors import ControlError, ControlTimeout, ControlUnavailable
+from replica_manager.control.keeper_process import find_keeper
 from replica_manager.control.process_records import ProcessRecords
 
 ASK_TIMEOUT_S = 5.0
+COMING = ("starting", "restarting", "returning", "learning")
+"""States of a server on its way to serve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +28,19 @@ class CellView:
     """Why a server did not answer, by server."""
     witnesses: Mapping[int, str] = field(default_factory=dict)
     """`running`, `ended`, or `elsewhere`: not started on this machine by `spare cell up`; by witness."""
+    keeper: str = "none"
+    """`running`, or `none`: members that end stay so."""
 
     @property
     def state(self) -> str:
-        """`serving`, `degraded`, `starting` or `not_serving`, as a client sees the whole cell."""
+        """`serving`, `degraded`, one of `COMING`, or `not_serving`, as a client sees the whole cell."""
         states = [str(answer.get("state")) for answer in self.answers.values()]
         is_whole = not self.silent and "ended" not in self.witnesses.values()
         if states and is_whole and all(state == "serving" for state in states):
             return "serving"
         if any(state in ("serving", "degraded") for state in states):
             return "degraded"
-        return "starting" if "starting" in states else "not_serving"
+        return next((state for state in COMING if state in states), "not_serving")
 
     @property
     def is_timeout(self) -> bool:
@@ -77,6 +82,7 @@ def look(config: Config) -> CellView:
         {server: result for server, result in results.items() if isinstance(result, Mapping)},
         {server: result for server, result in results.items() if isinstance(result, ControlError)},
         _witnesses(config, paths),
+        "running" if find_keeper(paths) is not None else "none",
     )
 
 

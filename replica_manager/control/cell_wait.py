@@ -16,20 +16,39 @@ from replica_manager.control.processes import reap
 
 POLL_S = 0.1
 ASK_TIMEOUT_S = 5.0
+SERVES = ("serving", "degraded")
+_HINTS = {
+    "returning": "every server of the last configuration has to start; without witnesses `spare cell up --without N`"
+    " goes on without one that has stopped for ever",
+    "restarting": "a domain does not come back from its disk: see state_dir/log/DOMAIN.console and `spare events`",
+    "learning": "no server serves from which it could learn: `spare cell down`, `spare cell up --accept-loss`",
+}
+"""What may be wrong with a server that stays in a state."""
 
 
-def wait_until_serving(config: Config, records: Sequence[ProcessRecord], report: Reporter, limit_s: float) -> None:
-    """Return when every server says that it serves.
+def wait_until_serving(
+    config: Config,
+    records: Sequence[ProcessRecord],
+    report: Reporter,
+    limit_s: float,
+    *,
+    may_be_degraded: bool = False,
+) -> str:
+    """Return `serving` when every server says so.
+
+    After a restart the redundancy may take longer to come back than the service: when time is up and every server
+    serves or learns from one that does, that is `degraded`, and the repair goes on.
 
     Args:
         config: complete configuration.
         records: the processes of all members.
         report: takes a line for every change.
         limit_s: patience.
+        may_be_degraded: do not wait for what is known to be missing.
 
     Raises:
         ProcessError: a member ended.
-        ControlTimeout: a server does not serve in time.
+        ControlTimeout: the cell does not serve in time; the hint says what it waits for.
     """
     paths = CellPaths.of(config)
     servers = [record for record in records if record.kind == "server"]
@@ -38,19 +57,29 @@ def wait_until_serving(config: Config, records: Sequence[ProcessRecord], report:
     while True:
         for record in records:
             _require_alive(record)
+        answers = {server.member: _ask(paths.control_socket(server.member)) for server in servers}
         for server in servers:
-            progress = _progress(server.member, _ask(paths.control_socket(server.member)))
+            progress = progress_of(server.member, answers[server.member])
             if progress != shown.get(server.member):
                 report(f"{server.name}: {progress}")
                 shown[server.member] = progress
-        waiting = [server for server in servers if shown[server.member] != "serving"]
-        if not waiting:
-            return
+        states = {str(answer.get("state", "starting")) for answer in answers.values()}
+        if states == {"serving"} or (may_be_degraded and states <= set(SERVES)):
+            return "serving" if states == {"serving"} else "degraded"
         if time.monotonic() - started_s > limit_s:
-            late = waiting[0]
-            message = f"{late.name} does not serve after {limit_s:g} s: {shown[late.member]}"
-            raise ControlTimeout(message, tail_of(Path(late.log), late.log_offset))
+            if states & set(SERVES) and states <= {*SERVES, "learning"}:
+                return "degraded"
+            raise _late(servers, answers, shown, limit_s)
         time.sleep(POLL_S)
+
+
+def _late(
+    servers: Sequence[ProcessRecord], answers: Mapping[int, Mapping[str, Any]], shown: Mapping[int, str], limit_s: float
+) -> ControlTimeout:
+    late = next(server for server in servers if shown[server.member] != "serving")
+    message = f"{late.name} does not serve after {limit_s:g} s: {shown[late.member]}"
+    state = str(answers[late.member].get("state", "starting"))
+    return ControlTimeout(message, _HINTS.get(state) or tail_of(Path(late.log), late.log_offset))
 
 
 def _require_alive(record: ProcessRecord) -> None:
@@ -71,13 +100,20 @@ def _ask(socket: Path) -> Mapping[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
-def _progress(server: int, answer: Mapping[str, Any]) -> str:
-    """Return in words how far a server is: its state, and while it starts, its domains."""
+def progress_of(server: int, answer: Mapping[str, Any]) -> str:
+    """Return in words how far a server is: its state, and what it waits for."""
     state = str(answer.get("state", "starting"))
     own = [row for row in answer.get("domains", ()) if row.get("server") == server]
-    if state != "starting" or not own:
+    repair = answer.get("repair")
+    if state == "returning" and answer.get("waits_for"):
+        return f"{state}; waits for " + ", ".join(f"server {number}" for number in answer["waits_for"])
+    if state in ("learning", "degraded") and repair:
+        parts = f" {repair['parts']} of {repair['parts_total']}" if repair.get("parts_total") else ""
+        return f"{state}; {repair['domain']} {repair['step']}{parts}"
+    if state not in ("starting", "restarting") or not own:
         return state
-    return f"{state}; " + ", ".join(f"{row['domain']} {_readiness(row)}" for row in own)
+    there = [row for row in own if row.get("role") != "retired"]
+    return f"{state}; " + ", ".join(f"{row['domain']} {_readiness(row)}" for row in there)
 
 
 def _readiness(row: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 Recording is cheap and never raises: an event about a full disk must not be the end of the server that has it.
 """
 
+import itertools
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -99,6 +100,11 @@ class EventLog:
         found = [event for event in self._ring if event.id > since_id and (wanted is None or event.kind in wanted)]
         return found[-limit:] if since_id < 0 else found[:limit]
 
+    def newer_than(self, since_id: int) -> Sequence[Event]:
+        """Return the events with ids above `since_id` that are in memory, oldest first; costs only what it returns."""
+        found = list(itertools.takewhile(lambda event: event.id > since_id, reversed(self._ring)))
+        return found[::-1]
+
     @property
     def file_errors(self) -> int:
         """Events that did not reach the file."""
@@ -126,7 +132,7 @@ class EventLog:
             self._file.append(event.id, _encode(event))
             if self._file.has_failed_newly():
                 self._append(FILE_FAILED, {"text": "the event file cannot be written; events stay in memory"}, now_us)
-        for on_event in self._watchers:
+        for on_event in tuple(self._watchers):
             on_event()
 
 

@@ -28,7 +28,7 @@ class EventQuery(NamedTuple):
 
 
 def read_events(config: Config, servers: Sequence[int], query: EventQuery) -> Sequence[Mapping[str, Any]]:
-    """Return the newest events of all `servers`, oldest first.
+    """Return the newest events of all `servers`, and of the keeper if those are all there are, oldest first.
 
     Raises:
         ControlUnavailable: a server neither runs nor has left a file.
@@ -36,6 +36,9 @@ def read_events(config: Config, servers: Sequence[int], query: EventQuery) -> Se
     found: list[Mapping[str, Any]] = []
     for server in servers:
         found += _of_server(CellPaths.of(config), server, query)
+    keeper_file = CellPaths.of(config).keeper_event_file
+    if len(servers) == len(config.server) and keeper_file.exists():
+        found += _from_file(keeper_file, query)
     return sorted(found, key=_order)[-query.limit :]
 
 

@@ -22,10 +22,11 @@ SERVED_MARK = ".spare-served"
 """In a state directory whose cell has come to serve: its logs may hold what clients were told."""
 
 
-def find_machines(paths: CellPaths) -> Sequence[ProcessIdentity]:
-    """Return the virtual machines of the cell that run, whether their hypervisor connection is there or not."""
-    found = {identity.pid: identity for identity in find_processes(lambda proc: _is_machine(proc, paths.runtime_dir))}
-    for path in paths.runtime_dir.glob("s*/hv/run/qemu/*.pid"):
+def find_machines(paths: CellPaths, server: int | None = None) -> Sequence[ProcessIdentity]:
+    """Return the virtual machines of the cell, or of one server, that run, also without a hypervisor connection."""
+    place = paths.runtime_dir if server is None else paths.runtime("server", server)
+    found = {identity.pid: identity for identity in find_processes(lambda proc: _is_machine(proc, place))}
+    for path in paths.runtime_dir.glob(f"s{'*' if server is None else server}/hv/run/qemu/*.pid"):
         identity = _recorded_machine(path)
         if identity is not None:
             found[identity.pid] = identity
@@ -75,10 +76,10 @@ def find_mounts(directory: Path) -> Sequence[Path]:
     return sorted(mounts, reverse=True)
 
 
-def _is_machine(proc: Path, runtime_dir: Path) -> bool:
+def _is_machine(proc: Path, place: Path) -> bool:
     arguments = (proc / "cmdline").read_bytes()
     program = os.path.basename(arguments.split(b"\0", 1)[0])
-    return program.startswith(b"qemu-system") and f"{runtime_dir}/".encode() in arguments
+    return program.startswith(b"qemu-system") and f"{place}/".encode() in arguments
 
 
 def _recorded_machine(path: Path) -> ProcessIdentity | None:
@@ -99,8 +100,9 @@ def _remove_runtime(paths: CellPaths) -> None:
         for pattern in ("s[0-9]*", "w[0-9]*", "processes"):
             for path in directory.glob(pattern):
                 shutil.rmtree(path)
-        for path in directory.glob("cell.json*"):
-            path.unlink()
+        for pattern in ("cell.json*", "keeper.*"):
+            for path in directory.glob(pattern):
+                path.unlink()
         if not any(directory.iterdir()):
             directory.rmdir()
     except OSError as error:

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from replica_manager.config_addresses import parse_address
 from replica_manager.control.cell_network import CELL_MARK, CellNetwork
 from replica_manager.control.errors import ProcessError
 from replica_manager.control.process_records import ProcessRecord, ProcessRecords
-from replica_manager.control.processes import identify, reap
+from replica_manager.control.processes import ProcessIdentity, identify, reap
 
 LOG_TAIL_LINES = 15
 LOG_TAIL_BYTES = 16 * 1024
@@ -22,6 +22,9 @@ PUBLISH_VARIABLE = "SPARE_PUBLISH_FD"
 """Tells the process which of its file descriptors is the published listening socket."""
 PUBLISH_DESCRIPTOR = 3
 PUBLISH_BACKLOG = 1024
+
+MemberCommand = Callable[[MemberKind, int, Path], Sequence[str]]
+"""Gives the command of a member's process: kind, number, configuration file."""
 
 
 def member_command(kind: MemberKind, member: int, config_file: Path) -> Sequence[str]:
@@ -50,25 +53,49 @@ def start_member(
         ProcessError: it cannot be started, or the address is taken.
     """
     log = paths.log(kind, member)
-    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    environment = {**os.environ, CELL_MARK: str(paths.runtime_dir)}
+    environment = {CELL_MARK: str(paths.runtime_dir)}
+    files: list[Any] = []
     with contextlib.ExitStack() as stack:
-        outputs = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        stack.callback(os.close, outputs)
-        log_offset = os.fstat(outputs).st_size
-        files: list[Any] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
-        files += [(os.POSIX_SPAWN_DUP2, outputs, descriptor) for descriptor in (1, 2)]
         if publish:
             listener = stack.enter_context(_listen(publish))
             files.append((os.POSIX_SPAWN_DUP2, listener.fileno(), PUBLISH_DESCRIPTOR))
             environment[PUBLISH_VARIABLE] = str(PUBLISH_DESCRIPTOR)
-        pid = network.inside(kind, member, lambda: _spawn(command, environment, files))
-    identity = identify(pid)
-    if identity is None:
-        raise ProcessError(f"{kind} {member} ended at once{ending(reap(pid))}", tail_of(log, log_offset))
+        identity, log_offset = network.inside(
+            kind, member, lambda: start_detached(f"{kind} {member}", command, log, environment, files)
+        )
     record = ProcessRecord(kind, member, identity, str(log), log_offset)
     ProcessRecords(paths.processes).write(record)
     return record
+
+
+def start_detached(
+    name: str, command: Sequence[str], log: Path, environment: Mapping[str, str], files: Sequence[Any] = ()
+) -> tuple[ProcessIdentity, int]:
+    """Start a process in a session of its own; return its identity, and the size that its log had before.
+
+    Args:
+        name: what errors call it.
+        command: what to run.
+        log: both outputs are appended to it.
+        environment: added to that of this process.
+        files: what else the process finds open, as for `os.posix_spawn`.
+
+    Raises:
+        ProcessError: it cannot be started, or ends at once.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    outputs = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        log_offset = os.fstat(outputs).st_size
+        actions: list[Any] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+        actions += [(os.POSIX_SPAWN_DUP2, outputs, descriptor) for descriptor in (1, 2)]
+        pid = _spawn(command, {**os.environ, **environment}, [*actions, *files])
+    finally:
+        os.close(outputs)
+    identity = identify(pid)
+    if identity is None:
+        raise ProcessError(f"{name} ended at once{ending(reap(pid))}", tail_of(log, log_offset))
+    return identity, log_offset
 
 
 def _spawn(command: Sequence[str], environment: dict[str, str], files: list[Any]) -> int:

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-SERVER_STATES = ("starting", "serving", "degraded", "not_serving")
+SERVER_STATES = ("starting", "serving", "degraded", "not_serving", "returning", "restarting", "learning")
 ROLES = ("starting", "passive", "active", "retired")
 COUNTERS_MAX = 500
 """Counters are named in the code; this bounds a scrape should one ever be named by others."""

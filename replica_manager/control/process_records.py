@@ -27,6 +27,11 @@ class ProcessRecord(msgspec.Struct, frozen=True):
         return f"{self.kind} {self.member}"
 
     @property
+    def log_path(self) -> Path:
+        """The same as a path."""
+        return Path(self.log)
+
+    @property
     def is_alive(self) -> bool:
         """Whether the process still runs."""
         return is_alive(self.identity)
@@ -55,3 +60,19 @@ class ProcessRecords:
             except (msgspec.DecodeError, UnicodeDecodeError, OSError):
                 continue
         return sorted(records, key=lambda record: (record.kind, record.member))
+
+    def hold(self, kind: MemberKind, member: int) -> None:
+        """Note that the operator wants this member to stay away: the keeper lets it be."""
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._hold_mark(kind, member).touch()
+
+    def release(self, kind: MemberKind, member: int) -> None:
+        """Take that back; idempotent."""
+        self._hold_mark(kind, member).unlink(missing_ok=True)
+
+    def is_held(self, kind: MemberKind, member: int) -> bool:
+        """Say whether the operator wants this member to stay away."""
+        return self._hold_mark(kind, member).exists()
+
+    def _hold_mark(self, kind: MemberKind, member: int) -> Path:
+        return self._directory / f"{kind}-{member}.held"

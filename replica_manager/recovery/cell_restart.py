@@ -68,11 +68,16 @@ class CellRestart:
         return any(self._present.get(server) is Standing.SERVING for server in self._cell.live_servers)
 
     @property
-    def is_together(self) -> bool:
-        """Whether every live server has started again."""
+    def missing(self) -> list[int]:
+        """Return the live servers that have not started again, as far as is known here."""
         others = [server for server in self._cell.live_servers if server != self._server]
         together = (Standing.RETURNING, Standing.RESTARTING)
-        return all(self._present.get(server) in together for server in others)
+        return [server for server in others if self._present.get(server) not in together]
+
+    @property
+    def is_together(self) -> bool:
+        """Whether every live server has started again."""
+        return not self.missing
 
     def maybe_begin(self, now_ms: int, token: int, output: CoreOutput) -> None:
         """On the lowest live server, when all are there, order the restart."""

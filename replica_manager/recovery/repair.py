@@ -78,6 +78,11 @@ class Repair:
         self._moved_ms = 0
         self._looked_ms = 0
 
+    @property
+    def fresh(self) -> DomainId | None:
+        """The domain that boots or is being filled; None: nothing is repaired here."""
+        return self._fresh
+
     # -- beginning ---------------------------------------------------------------------------------------------
 
     def _needs_domain(self) -> bool:

@@ -27,6 +27,7 @@ name = "web-{pid}"
 network = "{network}"
 state_dir = "cell"
 runtime_dir = "{directory}/run"
+restart = "never"
 
 [hypervisor]
 driver = "subprocess"

@@ -1,6 +1,7 @@
 """Servers of a cell as far as the command line sees them: control sockets with prepared answers."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,9 @@ class FakeServer:
         self.clock_us = 1_700_000_000_000_000 + number
         self.log = EventLog(number, self._tick)
         self.digests = {"s0.g1": DIGEST, "s1.g1": DIGEST}
+        self.orders: list[tuple[str, dict[str, Any]]] = []
+        self.refusal: RequestRefused | None = None
+        self.more_status: dict[str, Any] = {}
         self.votes = [self.vote(0, DIGEST), self.vote(1, "cd" * 32)]
 
     def _tick(self) -> int:
@@ -77,12 +81,20 @@ class FakeServer:
                 "clients": 5,
                 "cpu_seconds": 12.5,
                 "rss_bytes": 80 << 20,
+                **self.more_status,
                 "domains": [self.domain(server, generation) for server in (0, 1) for generation in (1, 2)],
             },
             "events": events_handler(self.log),
             "explain": self._explain,
             "checkpoint": lambda _: {"point": 17, "digests": self.digests},
+            **{name: partial(self._order, name) for name in ("resolve", "activate", "retire", "leave")},
         }
+
+    def _order(self, name: str, params: dict[str, Any]) -> Any:
+        if self.refusal is not None:
+            raise self.refusal
+        self.orders.append((name, params))
+        return params
 
     def _explain(self, params: dict[str, Any]) -> Any:
         if params["sequence"] != 41:

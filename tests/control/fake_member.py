@@ -1,6 +1,7 @@
 """A member's process as `spare cell up` sees it: a control socket and signals, nothing behind them.
 
-python fake_member.py BEHAVIOUR SOCKET; behaviours: serve, slow, fail, stubborn, quiet (no socket).
+python fake_member.py BEHAVIOUR SOCKET; behaviours: serve, slow, fail, stubborn, quiet (no socket), or =STATE:
+a server that stays in a state.
 """
 
 import asyncio
@@ -26,7 +27,9 @@ async def main(behaviour: str, socket: Path) -> None:
         subprocess.Popen(["sleep", "1000"], start_new_session=True)
     calls = iter(range(3))
 
-    def status(_params: object) -> dict[str, str]:
+    def status(_params: object) -> dict[str, object]:
+        if behaviour.startswith("="):
+            return {"state": behaviour[1:], "waits_for": [1] if behaviour == "=returning" else []}
         return {"state": "starting" if behaviour == "slow" and next(calls, None) is not None else "serving"}
 
     control = ControlSocket(socket, {"status": status})

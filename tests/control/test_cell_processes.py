@@ -18,6 +18,7 @@ from replica_manager.config import Config
 from replica_manager.config_check import load
 from replica_manager.control.cell_down import discard, plan_down, plan_fresh, take_down
 from replica_manager.control.cell_network import LoopbackNetwork
+from replica_manager.control.cell_restart_plan import Restart
 from replica_manager.control.cell_up import bring_up, is_running, stored_config
 from replica_manager.control.cell_view import look
 from replica_manager.control.errors import ControlTimeout, ProcessError
@@ -38,6 +39,7 @@ name = "proc"
 network = "loopback"
 state_dir = "state"
 runtime_dir = "run"
+restart = "never"
 [service]
 command = ["true", "{channel}"]
 [hypervisor]
@@ -200,6 +202,63 @@ def test_a_server_that_does_not_come_to_serve_is_a_timeout(cell: Cell) -> None:
     with pytest.raises(ControlTimeout, match=r"server 0 does not serve after 0.501 s: starting"):
         bring_up(cell.config, cell.network, cell.lines.append, cell.command, margin_s=0.5)
     assert not cell.paths.runtime_dir.exists()
+
+
+def impatient(cell: Cell) -> str:
+    """Start the cell with half a second's patience; return how it is then."""
+    timeouts = msgspec.structs.replace(cell.config.timeouts, boot_ms=1)
+    cell.config = msgspec.structs.replace(cell.config, timeouts=timeouts)
+    return bring_up(cell.config, cell.network, cell.lines.append, cell.command, margin_s=3.0)
+
+
+@pytest.mark.parametrize(
+    ("state", "shown", "hint"),
+    [
+        ("returning", "returning; waits for server 1", "--without N"),
+        ("restarting", "restarting", "console"),
+        ("learning", "learning", "--accept-loss"),
+    ],
+)
+def test_a_restart_that_does_not_end_says_what_it_waits_for(cell: Cell, state: str, shown: str, hint: str) -> None:
+    """And how to go on; what was started is ended, the state stays."""
+    cell.behaviour["server", 0] = cell.behaviour["server", 1] = f"={state}"
+    with pytest.raises(ControlTimeout, match=f"server 0 does not serve after 3.001 s: {shown}") as raised:
+        impatient(cell)
+    assert hint in raised.value.hint
+    assert f"server 0: {shown}" in cell.lines
+
+
+@pytest.mark.parametrize("state", ["degraded", "learning"])
+def test_a_cell_whose_redundancy_takes_longer_than_its_service_is_not_ended_again(cell: Cell, state: str) -> None:
+    """It answers; the repair goes on."""
+    cell.behaviour["server", 1] = f"={state}"
+    assert impatient(cell) == "degraded"
+    assert is_running(cell.config)
+
+
+def test_a_new_cell_does_not_start_without_a_server(cell: Cell) -> None:
+    """There is nothing yet that the others could go on with."""
+    with pytest.raises(ProcessError, match="a new cell starts with all its servers"):
+        bring_up(cell.config, cell.network, cell.lines.append, cell.command, restart=Restart(without=(1,)))
+    assert not cell.paths.runtime_dir.exists()
+
+
+def test_a_restart_without_a_server_starts_the_others_with_the_operators_word(cell: Cell) -> None:
+    """They are told for whom the operator vouches."""
+    cell.up()
+    cell.down()
+    bring_up(cell.config, cell.network, cell.lines.append, cell.command, restart=Restart((1,), accepts_loss=True))
+    words = [Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in cell.pids]
+    assert [b"--without" in line for line in words] == [True, False]
+    assert all(b"--accept-loss" in line for line in words)
+
+
+def test_a_server_that_left_is_not_missed(cell: Cell) -> None:
+    """The operator wished it."""
+    cell.up()
+    ProcessRecords(cell.paths.processes).hold("server", 1)
+    cell.kill(cell.pids[1])
+    assert is_running(cell.config)
 
 
 def test_ctrl_c_during_the_start_ends_what_was_started(cell: Cell) -> None:

@@ -30,6 +30,7 @@ name = "{name}"
 network = "{network}"
 state_dir = "state"
 runtime_dir = "run"
+restart = "{restart}"
 [service]
 command = ["{python}", "-m", "exec_wrapper", "--link", "unix:{{channel}}", "exec_wrapper.examples.key_value"]
 [hypervisor]
@@ -79,9 +80,9 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def cell_file(directory: Path, network: str, name: str) -> Path:
+def cell_file(directory: Path, network: str, name: str, restart: str = "always") -> Path:
     """Write the configuration of a key-value cell; on loopback with ports of its own."""
-    text = CELL.format(name=name, network=network, python=sys.executable)
+    text = CELL.format(name=name, network=network, python=sys.executable, restart=restart)
     if network == "loopback":
         ports = iter(free_ports(7))
         for number in (0, 1):
@@ -198,7 +199,7 @@ def test_ctrl_c_while_a_cell_starts_leaves_nothing(short_directory: Path) -> Non
 def test_a_cell_of_namespaces_is_gone_after_kill_9_and_down(short_directory: Path) -> None:
     """Processes, namespaces and runtime files are the same before and after."""
     name = f"k{os.getpid()}"
-    file = cell_file(short_directory, "namespaces", name)
+    file = cell_file(short_directory, "namespaces", name, "never")
     before = sorted(path.name for path in Path("/run/netns").glob("*"))
     code, _, err = run("cell", "up", "-c", str(file))
     paths = CellPaths.of(load(file))

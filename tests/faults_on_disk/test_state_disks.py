@@ -37,6 +37,7 @@ network = "loopback"
 state_dir = "state"
 runtime_dir = "run"
 state_disk_mib = {size}
+restart = "never"
 [service]
 command = ["{python}", "-m", "exec_wrapper", "--link", "unix:{{channel}}", "exec_wrapper.examples.key_value",
     "--directory", "{{disk}}"]

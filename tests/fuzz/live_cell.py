@@ -39,6 +39,7 @@ name = "{name}"
 f = 1
 network = "loopback"
 state_dir = "cell"
+restart = "never"
 runtime_dir = "{directory}/run"
 
 [hypervisor]

@@ -31,6 +31,7 @@ TEXT = f"""fault_injection = true
 name = "treacherous"
 network = "loopback"
 state_dir = "cell"
+restart = "never"
 [hypervisor]
 driver = "subprocess"
 isolation = "none"

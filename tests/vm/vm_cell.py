@@ -27,6 +27,7 @@ CELL = """[cell]
 name = "{name}"
 f = 1
 state_dir = "cell"
+restart = "never"
 
 [hypervisor]
 image_dir = "{images}"

@@ -42,36 +42,59 @@ def check(settings: Settings, output: str) -> int:
 @cell.command()
 @config_option
 @click.option("--fresh", is_flag=True, help="Discard the state of an earlier run of the cell first.")
+@click.option(
+    "--without",
+    type=int,
+    multiple=True,
+    metavar="SERVER",
+    help="witnesses = 0: restart without this server, which has surely stopped for ever; you vouch for it.",
+)
+@click.option("--accept-loss", is_flag=True, help="Restart from logs that were not synced before an unclean end.")
 @plan_options
 @click.pass_obj
-def up(settings: Settings, fresh: bool, yes: bool, dry_run: bool) -> int:
-    """Start all members of a one-machine cell and wait until it serves."""
+def up(settings: Settings, fresh: bool, without: tuple[int, ...], accept_loss: bool, yes: bool, dry_run: bool) -> int:
+    """Start all members of a one-machine cell and wait until it serves.
+
+    A cell that has served before restarts from its disks: every acknowledged request is there.  The exit code is 3 if
+    it serves and its redundancy is still being restored.
+    """
     config = _checked(settings.path)
     _require_one_machine(config)
+    _require_restart_options(config, without, fresh=fresh, accept_loss=accept_loss)
+    from replica_manager.cell_paths import CellPaths
     from replica_manager.control.cell_down import discard, plan_fresh
     from replica_manager.control.cell_network import network_of
+    from replica_manager.control.cell_restart_plan import Restart
     from replica_manager.control.cell_up import bring_up, clear_leftovers, is_running
+    from replica_manager.control.keeper_process import ensure_keeper, restart_what_ended
 
     network = network_of(config)
+    if config.cell.restart == "always" and not fresh and restart_what_ended(config, progress()):
+        return ExitCode.DEGRADED
     if is_running(config):
         if fresh:
             raise click.UsageError(f"the cell {config.cell.name} runs: `spare cell down` first, then --fresh")
         click.echo(f"cell {config.cell.name} already runs, with the configuration of its start", err=True)
+        if config.cell.restart == "always":
+            ensure_keeper(CellPaths.of(config), progress())
         return ExitCode.OK
     old_state = plan_fresh(config) if fresh else ()
     if dry_run:
         for line in (*(f"delete {path} with everything in it" for path in old_state), *_up_lines(config)):
             click.echo(f"would {line}")
         return ExitCode.OK
+    if without:
+        confirm_plan(_vouching_lines(without), yes=yes, dry_run=False)
     if old_state:
         confirm_plan([f"delete {path} with everything in it" for path in old_state], yes=yes, dry_run=False)
         # Before anything is deleted: what a killed cell has left runs, and is mounted, in there.
         clear_leftovers(config, network, progress())
         discard(old_state)
     tell = progress()
-    bring_up(config, network, tell)
-    tell(f"cell {config.cell.name} serves; clients connect to {', '.join(_client_addresses(config))}")
-    return ExitCode.OK
+    state = bring_up(config, network, tell, restart=Restart(without, accept_loss))
+    how = "serves" if state == "serving" else "serves, but degraded: spare status shows what is missing"
+    tell(f"cell {config.cell.name} {how}; clients connect to {', '.join(_client_addresses(config))}")
+    return ExitCode.OK if state == "serving" else ExitCode.DEGRADED
 
 
 @cell.command()
@@ -99,6 +122,42 @@ def down(settings: Settings, purge: bool, runtime_dir: Path | None, yes: bool, d
     take_down(config, network_of(config), plan, tell)
     tell(f"cell {config.cell.name} is down")
     return ExitCode.OK
+
+
+@cell.command()
+@click.option("--runtime-dir", type=click.Path(path_type=Path, file_okay=False), required=True, help="Of the cell.")
+def keep(runtime_dir: Path) -> int:
+    """Keep the members of a running one-machine cell running; what `spare cell up` leaves behind.
+
+    A member whose process ended is started again after 1 s at first, and up to 30 s if it keeps ending.  Ends at
+    SIGTERM; the members stay.
+    """
+    from replica_manager import event_loop
+    from replica_manager.control.cell_up import stored_config
+    from replica_manager.control.keeper_run import keep as keep_members
+
+    config = stored_config(runtime_dir.absolute())
+    if config is None:
+        raise click.BadParameter(f"no cell was started with {runtime_dir}", param_hint="--runtime-dir")
+    return event_loop.run(keep_members(config))
+
+
+def _require_restart_options(config: "Config", without: tuple[int, ...], *, fresh: bool, accept_loss: bool) -> None:
+    """Refuse what makes no sense together."""
+    if fresh and (without or accept_loss):
+        raise click.UsageError("--fresh discards the state that --without and --accept-loss go on with")
+    if without and config.cell.witnesses:
+        raise click.UsageError("--without is for cells with witnesses = 0; this one goes on by itself")
+    known = [server.id for server in config.server]
+    for server in without:
+        if server not in known:
+            raise click.BadParameter(f"the cell has no server {server}", param_hint="--without")
+    if len(set(without)) == len(known):
+        raise click.BadParameter("nobody would be left", param_hint="--without")
+
+
+def _vouching_lines(without: tuple[int, ...]) -> list[str]:
+    return [f"go on without server {server}: if it still runs anywhere, clients get two answers" for server in without]
 
 
 def _findings(path: Path) -> "list[Finding]":

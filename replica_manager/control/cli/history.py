@@ -1,4 +1,4 @@
-"""`spare events`, `spare explain`."""
+"""`spare events`, `spare history`, `spare explain`."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -45,6 +45,36 @@ def events(
 
 
 @click.command()
+@config_option
+@output_option
+@click.option("-n", "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Newest changes shown.")
+@click.pass_obj
+def history(settings: Settings, output: str, limit: int) -> int:
+    """Show every change of roles and members, with its evidence, oldest first.
+
+    From the event files on this machine, whether the cell runs or not.
+    """
+    from replica_manager.control.audit import read_changes
+
+    changes = read_changes(settings.load())[-limit:]
+    if output == "json":
+        print_json({"changes": [change._asdict() for change in changes]})
+        return ExitCode.OK
+    rows = [
+        [
+            time_text(change.at_us),
+            change.subject,
+            state_text(change.what),
+            _printable(change.evidence),
+            " ".join(f"s{server}" for server in change.servers),
+        ]
+        for change in changes
+    ]
+    console().print(table(("TIME", "SUBJECT", "CHANGE", "EVIDENCE", "KNOWN BY"), rows))
+    return ExitCode.OK
+
+
+@click.command()
 @click.argument("sequence", type=click.IntRange(min=1))
 @config_option
 @output_option
@@ -79,8 +109,13 @@ def _show_events(found: Iterable[Mapping[str, Any]], output: str) -> None:
 
 def _event_line(event: Mapping[str, Any]) -> str:
     """Return an event for people; control characters of what others sent are shown, not obeyed."""
-    text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(event["text"]))
-    return f"{time_text(event['at_us'])}  s{event['server']}  {event['kind']:<24}  {text}"
+    text = _printable(str(event["text"]))
+    source = f"s{event['server']}" if event["server"] >= 0 else "keeper"
+    return f"{time_text(event['at_us'])}  {source:<2}  {event['kind']:<24}  {text}"
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def _show_explanation(found: Mapping[str, Any]) -> None:

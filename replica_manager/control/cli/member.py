@@ -1,22 +1,34 @@
 """`spare server run`, `spare witness run`: one process of a cell in the foreground."""
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
 from replica_manager import event_loop
 from replica_manager.control.cli.options import Settings, config_option
+from replica_manager.control.cli.orders import join_command, leave_command
 
 born_option = click.option(
     "--born",
     is_flag=True,
     help="The cell is new: its first start ever.  Without it, an empty log counts as a lost memory.",
 )
+loss_option = click.option(
+    "--accept-loss",
+    is_flag=True,
+    help="Take the log for complete although it was not synced before an unclean end.",
+)
 
 
 @click.group()
 def server() -> None:
-    """Run one server of a cell."""
+    """Run one server of a cell, have it leave, bring it back."""
+
+
+server.add_command(leave_command)
+server.add_command(join_command)
 
 
 @click.group()
@@ -27,9 +39,19 @@ def witness() -> None:
 @server.command("run")
 @click.option("--id", "server_id", type=int, required=True, help="Number of the server, from 0.")
 @born_option
+@loss_option
+@click.option(
+    "--without",
+    "vouched",
+    type=int,
+    multiple=True,
+    help="witnesses = 0: this server has stopped for ever, you vouch for it; may be given again.",
+)
 @config_option
 @click.pass_obj
-def run_server_command(settings: Settings, server_id: int, born: bool) -> int:
+def run_server_command(
+    settings: Settings, server_id: int, born: bool, accept_loss: bool, vouched: tuple[int, ...]
+) -> int:
     """Run server ID in the foreground until SIGTERM; what `spare cell up` and a unit file start."""
     config = settings.load()
     _require_member([one.id for one in config.server], "server", server_id)
@@ -37,15 +59,16 @@ def run_server_command(settings: Settings, server_id: int, born: bool) -> int:
     from replica_manager.wiring import run_server
 
     preload_hypervisor(config)
-    return event_loop.run(run_server(config, server_id, is_born=born))
+    return event_loop.run(run_server(config, server_id, is_born=born, vouched=vouched, is_loss_accepted=accept_loss))
 
 
 @witness.command("run")
 @click.option("--id", "witness_id", type=int, required=True, help="Number of the witness, from 0.")
 @born_option
+@loss_option
 @config_option
 @click.pass_obj
-def run_witness_command(settings: Settings, witness_id: int, born: bool) -> int:
+def run_witness_command(settings: Settings, witness_id: int, born: bool, accept_loss: bool) -> int:
     """Run witness ID in the foreground until SIGTERM."""
     config = settings.load()
     _require_member([one.id for one in config.witness], "witness", witness_id)
@@ -56,10 +79,12 @@ def run_witness_command(settings: Settings, witness_id: int, born: bool) -> int:
 
     file = EventFile(CellPaths.of(config).witness_event_file(witness_id))
     events = EventLog(witness_id, lambda: time.time_ns() // 1000, file)
+
+    def report(kind: str, data: Mapping[str, Any]) -> None:
+        events.record(kind, **data)
+
     try:
-        return event_loop.run(
-            run_witness(config, witness_id, lambda kind, data: events.record(kind, **data), is_born=born)
-        )
+        return event_loop.run(run_witness(config, witness_id, report, is_born=born, is_loss_accepted=accept_loss))
     finally:
         events.close()
 

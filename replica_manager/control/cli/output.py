@@ -50,19 +50,26 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str =
     return shown
 
 
+_COLOURS = {
+    word: colour
+    for colour, words in {
+        "green": ("serving", "active", "running", "agrees", "stable"),
+        "yellow": ("starting", "degraded", "waiting", "open", "returning", "restarting", "learning", "suspected"),
+        "cyan": ("passive", "suspended"),
+        "red": (
+            *("not_serving", "no answer", "ended", "retired", "stopped", "differs", "diverged", "exceeded"),
+            "contradicts",
+        ),
+    }.items()
+    for word in words
+}
+
+
 def state_text(state: str) -> Any:
     """Return a state or role with its colour."""
     from rich.text import Text
 
-    colours = {
-        **dict.fromkeys(("serving", "active", "running", "agrees", "stable"), "green"),
-        **dict.fromkeys(("starting", "degraded", "waiting", "open"), "yellow"),
-        **dict.fromkeys(("passive", "suspended"), "cyan"),
-        **dict.fromkeys(
-            ("not_serving", "no answer", "ended", "retired", "stopped", "differs", "diverged", "exceeded"), "red"
-        ),
-    }
-    return Text(state, style=colours.get(state, ""))
+    return Text(state, style=_COLOURS.get(state, ""))
 
 
 def progress() -> Callable[[str], None]:

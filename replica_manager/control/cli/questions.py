@@ -28,7 +28,7 @@ def confirm_plan(lines: Sequence[str], *, yes: bool, dry_run: bool, needs_answer
         return True
     if not sys.stdin.isatty():
         if needs_answer:
-            raise RefusedByOperator("this deletes data and nobody is at the terminal to confirm it", "say --yes")
+            raise RefusedByOperator("this destroys something and nobody is at the terminal to confirm it", "say --yes")
         return True
     for line in lines:
         click.echo(f"  {line}", err=True)

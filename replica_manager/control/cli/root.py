@@ -27,13 +27,17 @@ class _Lazy(NamedTuple):
 
 COMMANDS: Mapping[str, _Lazy] = {
     "cell": _Lazy("cell", "cell", "Start, stop and check a cell."),
-    "server": _Lazy("member", "server", "Run one server of a cell; what a unit file starts."),
+    "server": _Lazy("member", "server", "Run one server of a cell, have it leave, bring it back."),
     "witness": _Lazy("member", "witness", "Run one witness of a cell."),
     "status": _Lazy("look", "status", "Show servers, roles, cursors, buffered updates."),
     "topology": _Lazy("look", "topology", "Show what runs where, with addresses."),
     "replicas": _Lazy("look", "replicas", "Show every domain with its role and use."),
     "events": _Lazy("history", "events", "Show what happened, or follow it with -f."),
     "explain": _Lazy("history", "explain", "Show who said what about one sequence number."),
+    "history": _Lazy("history", "history", "Show every change of roles and members, with its evidence."),
+    "resolve": _Lazy("orders", "resolve", "Decide about a request that stays open."),
+    "activate": _Lazy("orders", "activate", "Make a passive domain active."),
+    "retire": _Lazy("orders", "retire", "Give up a domain; a fresh one takes its place."),
     "checkpoint": _Lazy("checkpoint", "checkpoint", "Compare the state of all domains at one agreed position."),
     "proxy": _Lazy("proxy", "proxy", "Serve HTTP clients, and repeat their requests when a server dies."),
     "image": _Lazy("image", "image", "Build and check images of virtual machines."),

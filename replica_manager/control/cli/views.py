@@ -32,6 +32,8 @@ def status_document(view: CellView) -> dict[str, Any]:
             for server in view.config.server
         ],
         "witnesses": [{"witness": number, "process": state} for number, state in view.witnesses.items()],
+        "keeper": view.keeper,
+        "trouble": trouble_lines(view),
         "domains": view.domains(),
     }
 
@@ -52,7 +54,51 @@ def status_tables(view: CellView) -> Any:
         parts += [Text(), Text("   ").join(_witness_text(*item) for item in view.witnesses.items())]
     if view.answers:
         parts += [Text(), domain_table(view)]
+    notes = [Text(f"  {line}") for line in trouble_lines(view)]
+    if notes:
+        parts += [Text(), *notes]
     return Group(*parts)
+
+
+def trouble_lines(view: CellView) -> list[str]:
+    """Return a sentence for everything that an operator should know of now."""
+    newest = view.newest
+    lines = [f"{row['domain']} is suspected: {row['reason']}" for row in newest.get("suspected", ())]
+    lines += [f"{row['domain']} was {row['reason']}" for row in newest.get("convicted", ())]
+    for server, answer in sorted(view.answers.items()):
+        if answer.get("waits_for"):
+            missed = ", ".join(f"server {number}" for number in answer["waits_for"])
+            lines.append(f"server {server} has started again and waits for {missed}")
+        lines += [_silence_line(server, row) for row in answer.get("silent_servers", ())]
+        if answer.get("repair"):
+            lines.append(f"server {server} repairs: {repair_text(answer['repair'])}")
+    if newest.get("stuck_request"):
+        lines += _stuck_lines(newest["stuck_request"])
+    return lines
+
+
+def repair_text(repair: Any) -> str:
+    """Return how far a repair is."""
+    parts = f", {repair['parts']} of {repair['parts_total']} parts" if repair.get("parts_total") else ""
+    return f"{repair['domain']} {repair['step']}{parts}"
+
+
+def _silence_line(server: int, row: Any) -> str:
+    if row.get("fenced"):
+        what = "is fenced"
+    elif row.get("failures"):
+        what = f"cannot be fenced ({row['failures']} attempts): {row['last_failure']}"
+    else:
+        what = "is silent and is about to be fenced"
+    return f"server {server} says that server {row['server']} {what}"
+
+
+def _stuck_lines(stuck: Any) -> list[str]:
+    sequence = stuck["sequence"]
+    how = "stopped too many domains and is held" if stuck.get("held") else "is not stable"
+    votes = [f"{', '.join(domains)}: {digest[:12]}" for digest, domains in stuck.get("votes", {}).items()]
+    silent = [f"{', '.join(stuck['silent'])}: no vote"] if stuck.get("silent") else []
+    return [f"request {sequence} {how}; {'; '.join((*votes, *silent))} (spare explain {sequence})"]
 
 
 def server_table(view: CellView) -> Any:
