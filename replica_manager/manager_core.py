@@ -35,17 +35,12 @@ from replica_manager.cell.effects import (
     StateWanted,
 )
 from replica_manager.cell.entries import (
-    Convicted,
-    DomainReady,
     PointClosed,
     Promote,
     RecoveryPoint,
-    RepairPoint,
     Resolve,
     Stopped,
-    Suspected,
     command_name,
-    decode_entry,
     encode_entry,
 )
 from replica_manager.cell.roles import Role
@@ -60,7 +55,9 @@ from replica_manager.faults.resolving import Resolving
 from replica_manager.faults.watch import DomainWatch
 from replica_manager.identifiers import DomainId
 from replica_manager.intake.admission import Admission
-from replica_manager.intake.port import Outcome, ReplySink, Submission
+from replica_manager.intake.gate import GateSettings, IntakeGate
+from replica_manager.intake.port import ReplySink, Submission
+from replica_manager.membership import Membership
 from replica_manager.peer_messages import (
     FetchPart,
     FetchResult,
@@ -74,7 +71,6 @@ from replica_manager.peer_messages import (
     StateDigests,
     Votes,
 )
-from replica_manager.recovery.abandonment import Abandonment
 from replica_manager.recovery.cell_restart import CellRestart
 from replica_manager.recovery.repair import Repair
 from replica_manager.recovery.state_digests import CheckpointBoard
@@ -85,9 +81,6 @@ from replica_manager.voting.catch_up import CatchUp
 from replica_manager.voting.value_exchange import ValueExchange
 from replica_manager.voting.voter import Contradiction, Verdict, Voter
 
-JOIN_AGAIN_MS = 1_000
-RELAYED = (RepairPoint, DomainReady, Stopped, Suspected, Convicted)
-"""Entries that a server in no quorum has others order."""
 FINDINGS_KEPT = 10_000
 """Contradictions and open votes that an operator can ask for; older ones are in the event log alone."""
 
@@ -112,9 +105,6 @@ class ManagerCore:
             cell: the cell state that the log continues; None: that of a new cell.
         """
         self.settings = settings
-        self.standing = standing
-        self.learners = {settings.server} if standing is Standing.LEARNING else set()
-        """Servers in no quorum that follow the order, this one perhaps among them: they get what live servers get."""
         self.cell = cell or CellState(settings.f, settings.client_table_entries_max, settings.clock_start_us)
         self.requests = RequestLog()
         self.requests.restart_at(self.cell.sequence + 1)
@@ -122,6 +112,13 @@ class ManagerCore:
         self._output = CoreOutput()
         self.voter = Voter(self.cell, self.requests, self.buffer, self._on_complete, self._on_finding, self._on_lag)
         self.admission = Admission(settings.client_table_entries_max, settings.request_bytes_max)
+        bounds = GateSettings(
+            settings.open_requests_max,
+            settings.waiting_bytes_max,
+            settings.buffer_entries_max,
+            settings.buffer_bytes_max,
+        )
+        self.gate = IntakeGate(bounds, self.admission, self.requests, self.buffer)
         patience_ms = settings.stall_start_ms // 2
         self.catch_up = CatchUp(patience_ms)
         self.board = CheckpointBoard()
@@ -135,23 +132,28 @@ class ManagerCore:
         )
         self.watch = DomainWatch(settings.watch, self.cell, self.requests, self.feeds)
         self.repair = Repair(settings.server, settings.repair, self.cell, self.feeds, self.buffer)
-        self.repair.is_joining = standing is Standing.LEARNING
-        self.abandonment = Abandonment(settings.server, settings.repair.patience_ms, self.cell, self.learners)
         self.restart = CellRestart(settings.server, self.cell, self.feeds, self.requests, self.buffer, self._make_feed)
+        self.membership = Membership(
+            settings.server,
+            standing,
+            settings.repair.patience_ms,
+            self.cell,
+            self.repair,
+            self.restart,
+            lambda: self.values.on_roles_changed(),
+        )
+        learners = self.membership.learners
         self.resolving = Resolving(self.cell, self.requests, self.feeds, self.voter)
         self.answers = DomainAnswers(self.cell, self.feeds, self.requests, self.voter, self.board, self.repair)
         self.retention = Retention(self.cell, self.requests, self.buffer, self.feeds)
         self.retention.learners_stable = lambda: [
-            self.catch_up.stable_of(server) for server in self.learners if server != settings.server
+            self.catch_up.stable_of(server) for server in learners if server != settings.server
         ]
-        self.values = ValueExchange(settings.server, self.cell, self.requests, self.feeds, self.learners, patience_ms)
+        self.values = ValueExchange(settings.server, self.cell, self.requests, self.feeds, learners, patience_ms)
         self.voter.on_value_missing = lambda record: self.values.maybe_ask(record, self._output)
         self.findings: dict[tuple[str, int], Contradiction | Verdict] = {}
         self._needs_pump = False
         self._needs_look = False
-        self._has_asked_to_leave = False
-        self._join_at_ms = 0
-        self._deferred: list[bytes] = []
         self._progress_at_ms = now_ms + settings.progress_ms
         self._sync_at_ms = now_ms + settings.sync_ms
 
@@ -164,40 +166,15 @@ class ManagerCore:
 
     def open_client(self, sink: ReplySink, token: int, random: bytes) -> None:
         """Order a new client id; `random` are 16 random bytes."""
-        if self._is_full():
-            self.admission.refuse_opening(self._output, sink, token)
-        else:
-            self._output.proposals.append(self.admission.open(sink, token, random))
+        self.gate.open_client(sink, token, random, self._output)
 
     def submit(self, sink: ReplySink, submission: Submission, now_us: int, random: bytes) -> None:
         """Order a request; `now_us` is the wall clock, `random` 16 random bytes."""
-        if self.admission.maybe_join(sink, submission):
-            return
-        outcome = Outcome.UNAVAILABLE if self._is_full() else self.admission.judge(submission)
-        if outcome is not Outcome.ANSWERED:
-            self.admission.refuse(self._output, sink, submission, outcome)
-            return
-        self._output.proposals.append(self.admission.admit(self._output, sink, submission, now_us, random))
+        self.gate.submit(sink, submission, now_us, random, self._output)
 
     def on_proposal_refused(self, payload: bytes) -> None:
-        """Agreement's queue was full: the entry was surely not ordered.
-
-        The manager's own entries are tried again, and before them no request of a client is taken: otherwise an
-        overload would keep out the very entries that end it.
-        """
-        if not self.admission.withdraw(self._output, payload):
-            self._deferred.append(payload)
-
-    def _is_full(self) -> bool:
-        open_count = self.requests.last - self.buffer.prefix + self.admission.waiting_count
-        return (
-            bool(self._deferred)
-            or open_count >= 2 * self.settings.open_requests_max
-            or self.requests.last - self.buffer.prefix >= self.settings.open_requests_max
-            or self.admission.waiting_bytes >= self.settings.waiting_bytes_max
-            or self.buffer.entry_count >= self.settings.buffer_entries_max
-            or self.buffer.byte_count >= self.settings.buffer_bytes_max
-        )
+        """Agreement's queue was full: the entry was surely not ordered."""
+        self.gate.on_refused(payload, self._output)
 
     # -- the agreed order --------------------------------------------------------------------------------------
 
@@ -213,7 +190,7 @@ class ManagerCore:
             for effect in effects:
                 self._on_effect(sequence, effect, agreed)
         self._needs_pump = True
-        self._retry_deferred()
+        self.gate.retry(self._output)
         self.voter.on_delivered(sequence)
         self.retention.on_delivered(sequence, is_request=record is not None)
 
@@ -283,10 +260,7 @@ class ManagerCore:
 
     def _on_membership_changed(self, effect: MembershipChanged) -> None:
         self._event("membership_changed", **effect._asdict(), sequence=self.cell.sequence)
-        self._note_learners()
-        if self.standing is Standing.LEARNING and self.settings.server in effect.live_servers:
-            self.repair.is_joining = False
-            self._stand(Standing.SERVING)
+        self.membership.on_membership_changed(self._output)
         self.catch_up.forget_peers_except(effect.live_servers)
         self.values.on_roles_changed()
         self.voter.recount()
@@ -308,23 +282,7 @@ class ManagerCore:
         self.repair.on_role_changed(effect.domain, effect.role, self._output)
         self.values.on_roles_changed()
         self.voter.recount()
-        self._maybe_leave()
-
-    def _maybe_leave(self) -> None:
-        """A server none of whose domains can vote counts as crashed, unless it is the last one (`L3`)."""
-        server = self.settings.server
-        if (
-            self.standing is not Standing.SERVING
-            or self._has_asked_to_leave
-            or self.cell.live_servers == (server,)
-            or server not in self.cell.live_servers
-        ):
-            return
-        roles = {record.role for record in self.cell.domains_of(server)}
-        if Role.ACTIVE not in roles and Role.PASSIVE not in roles:
-            self._has_asked_to_leave = True
-            self._event("server_leaves", reason="none of its domains can vote")
-            self._output.is_leaving = True
+        self.membership.maybe_leave(self._output)
 
     def _on_state_wanted(self, point: StatePoint) -> None:
         if point.kind == CHECKPOINT:
@@ -434,7 +392,7 @@ class ManagerCore:
         self.voter.now_ms = now_ms
         match message:
             case Position(stable=stable):
-                if self.cell.members[server].is_live or server in self.learners:
+                if self.membership.follows(server):
                     self.catch_up.on_position(server, stable, now_ms)
             case Votes(domain=domain, sequences=sequences, digests=digests):
                 self.voter.record_votes(DomainId(domain), sequences, digests)
@@ -454,9 +412,9 @@ class ManagerCore:
             case Part():
                 self.repair.on_part(message, self._output)
             case Presence(standing=standing):
-                self._on_presence(server, Standing(standing))
+                self.membership.on_presence(server, Standing(standing))
             case Relay(payload=payload):
-                if server in self.learners:
+                if server in self.membership.learners:
                     self._output.proposals.append(payload)
         self._needs_pump = True
 
@@ -478,44 +436,16 @@ class ManagerCore:
 
     # -- what this server and its peers are to the cell --------------------------------------------------------
 
-    def _stand(self, standing: Standing) -> None:
-        self.standing = standing
-        self._output.has_new_standing = True
-        self._event("standing_changed", standing=standing.value)
-
-    def _on_presence(self, server: int, standing: Standing) -> None:
-        self.restart.note_peer(server, standing)
-        self._note_learners()
-
-    def _note_learners(self) -> None:
-        """Whoever learns and is not live (any more) gets what live servers get."""
-        learning = self.restart.learning_peers()
-        if self.standing is Standing.LEARNING:
-            learning.add(self.settings.server)
-        self.learners.clear()
-        self.learners.update(learning.difference(self.cell.live_servers))
-        self.values.on_roles_changed()
-
-    def _look_around(self, now_ms: int) -> None:
-        """A server that has started again: did the cell go on, or does it start again too?"""
-        if self.restart.has_missed_the_cell():
-            self._output.must_rejoin = True
-        restarting = self.cell.restarting
-        if self.standing is Standing.RETURNING and self.restart.is_together:
-            self._stand(Standing.RESTARTING)
-        if self.standing is Standing.RESTARTING:
-            self.restart.maybe_begin(now_ms, self.cell.sequence + 1, self._output)
-            if restarting is not None:
-                self.restart.maybe_answer(restarting.token, self._output)
+    @property
+    def standing(self) -> Standing:
+        """What this server is to the cell."""
+        return self.membership.standing
 
     def _on_cell_restarted(self, effect: CellRestarted) -> None:
-        self.restart.on_restarted(effect)
-        self._event("cell_restarted", settled_through=effect.settled_through, cursors=dict(effect.cursors))
-        if self.standing is Standing.RESTARTING and self.settings.server in self.cell.live_servers:
-            self._stand(Standing.SERVING)
+        if self.membership.on_cell_restarted(effect, self._output):
             self.voter.advance_prefix()
             self.voter.recount()
-            self._maybe_leave()
+            self.membership.maybe_leave(self._output)
 
     def install_snapshot(self, sequence: int, state: CellState) -> None:
         """A learner goes on from a peer's cell state after `sequence`."""
@@ -528,8 +458,7 @@ class ManagerCore:
 
     def on_peer_down(self, server: int) -> None:
         """A link to a peer broke."""
-        self.restart.forget_peer(server)
-        self._note_learners()
+        self.membership.on_peer_down(server)
 
     def on_peer_up(self, server: int) -> None:
         """A link to a peer is new: what was in flight may be lost."""
@@ -578,10 +507,10 @@ class ManagerCore:
         """A tick; every 20 to 100 ms, and at `next_due_ms`."""
         self.voter.now_ms = now_ms
         self._needs_pump = True
-        if self.standing in (Standing.RETURNING, Standing.RESTARTING):
-            self._look_around(now_ms)
+        self.gate.retry(self._output)
+        if self.membership.is_coming_back:
+            self.membership.look_around(now_ms, self._output)
             return
-        self._retry_deferred()
         if now_ms >= self._sync_at_ms:
             self._sync_at_ms = now_ms + self.settings.sync_ms
             for feed in self.feeds.values():
@@ -597,24 +526,12 @@ class ManagerCore:
         self.values.on_timer(now_ms, self.voter, self._output)
         if self.standing is Standing.SERVING:
             self.faults.on_timer(now_ms, self._output)
-            self.abandonment.on_timer(now_ms, self._output)
         self.repair.on_timer(now_ms, self._output)
-        self._maybe_join(now_ms)
+        self.membership.on_timer(now_ms, self._output)
         for domain, reason in self.watch.on_timer(now_ms, self.faults.clock.limit_ms, self._output):
             self.on_domain_gone(domain, reason)
         self._maybe_give_up_laggard()
         self._needs_pump = True
-
-    def _maybe_join(self, now_ms: int) -> None:
-        domains = self.repair.domains_to_join()
-        if domains is not None and now_ms >= self._join_at_ms:
-            self._join_at_ms = now_ms + JOIN_AGAIN_MS
-            self._output.joins_with = domains
-
-    def _retry_deferred(self) -> None:
-        if self._deferred:
-            self._output.proposals.extend(self._deferred)
-            self._deferred.clear()
 
     def _maybe_give_up_laggard(self) -> None:
         updates = self.buffer.entry_count
@@ -636,9 +553,7 @@ class ManagerCore:
         output = self._output
         self.answers.flush_votes(output)
         self._output = CoreOutput()
-        if self.standing is Standing.LEARNING:
-            output.relays = [payload for payload in output.proposals if isinstance(decode_entry(payload), RELAYED)]
-            output.proposals = []
+        self.membership.relay(output)
         return output
 
     def _pump(self) -> None:

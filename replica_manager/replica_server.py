@@ -312,7 +312,7 @@ class ReplicaServer:
 
     def _peers(self) -> list[int]:
         own = self.core.settings.server
-        return [server for server in {*self.core.cell.live_servers, *self.core.learners} if server != own]
+        return [server for server in {*self.core.cell.live_servers, *self.core.membership.learners} if server != own]
 
     def _post(self, server: int, message: ManagerMessage) -> None:
         self.channel.post(MemberId.server(server), message)

@@ -22,10 +22,11 @@ from replica_manager.cell.entries import (
     encode_entry,
 )
 from replica_manager.cell.roles import Role
+from replica_manager.core_output import CoreOutput
 from replica_manager.faults.role_plan import plan_roles
 from replica_manager.identifiers import DomainId
 from replica_manager.intake.port import Outcome
-from replica_manager.manager_core import ManagerCore
+from replica_manager.membership import Membership
 from tests.replica_manager.lockstep_cell import FAULTS, FEED, LockstepCell, RecordingSink
 
 ACTIVE_0, PASSIVE_0 = DomainId("s0.g1"), DomainId("s0.g2")
@@ -69,18 +70,18 @@ def test_s1_two_bad_domains_on_one_server_are_two_faults_which_f_2_bears() -> No
 # -- L3 ----------------------------------------------------------------------------------------------------------
 
 
-class Stays(ManagerCore):
+class Stays(Membership):
     """Planted: `L3` taken out."""
 
-    def _maybe_leave(self) -> None:
+    def maybe_leave(self, output: CoreOutput) -> None:
         """Stay, with nobody who could vote."""
 
 
-def outcome_when_two_servers_lose_their_domains(manager: type[ManagerCore]) -> list[Outcome]:
+def outcome_when_two_servers_lose_their_domains(membership: type[Membership]) -> list[Outcome]:
     """L3 (f = 2): the hypervisors of servers 0 and 1 are gone, their managers live: two faults."""
     cell = LockstepCell(2)
     for core in cell.cores:
-        core.__class__ = manager
+        core.membership.__class__ = membership
     kill(cell, PASSIVE_0, ACTIVE_0, PASSIVE_1, ACTIVE_1)
     for server in cell.leaving:
         cell.order_change(ServerLeft(server, True))
@@ -93,7 +94,7 @@ def outcome_when_two_servers_lose_their_domains(manager: type[ManagerCore]) -> l
 
 def test_l3_a_server_none_of_whose_domains_can_vote_leaves_and_the_others_go_on() -> None:
     """It counts as crashed: T follows."""
-    assert outcome_when_two_servers_lose_their_domains(ManagerCore) == [Outcome.ANSWERED]
+    assert outcome_when_two_servers_lose_their_domains(Membership) == [Outcome.ANSWERED]
 
 
 def test_l3_planted_a_server_that_stays_without_domains_blocks_the_cell() -> None:

@@ -32,7 +32,9 @@ def cell_whose_server_0_has_no_domain(exchange: type[ValueExchange] = ValueExcha
     cell = LockstepCell(1)
     for core in cell.cores:
         patience_ms = core.settings.stall_start_ms // 2
-        core.values = exchange(core.settings.server, core.cell, core.requests, core.feeds, core.learners, patience_ms)
+        core.values = exchange(
+            core.settings.server, core.cell, core.requests, core.feeds, core.membership.learners, patience_ms
+        )
     for domain in (PASSIVE_0, ACTIVE_0):
         cell.cores[0].on_domain_gone(domain, "killed")
         cell.settle()

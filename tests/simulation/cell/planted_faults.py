@@ -26,6 +26,7 @@ from replica_manager.faults.resolving import Resolving
 from replica_manager.faults.watch import DomainWatch
 from replica_manager.identifiers import DomainId
 from replica_manager.manager_core import ManagerCore
+from replica_manager.membership import Membership
 from replica_manager.recovery.filling import Filling
 from replica_manager.recovery.repair import Repair
 from replica_manager.recovery.state_vote import StateVote
@@ -153,10 +154,10 @@ class Forgives(ManagerCore):
         self._event("domain_misbehaved", domain=domain, reason=reason)
 
 
-class Stays(ManagerCore):
+class Stays(Membership):
     """A server without domains stays in the cell."""
 
-    def _maybe_leave(self) -> None:
+    def maybe_leave(self, output: CoreOutput) -> None:
         """Stay."""
 
 
@@ -315,7 +316,7 @@ FAULT_CANARIES = {
     "gives-up-on-suspicion": Canary(in_core(GivesUpOnSuspicion), "suspicion alone", _is_slow),
     "forgives": Canary(in_core(Forgives), "liars are", has("frames")),
     "stays-without-domains": Canary(
-        in_core(Stays), "rest", lambda options: options.domain_faults + options.domain_kills > 2
+        in_part("membership", Stays), "rest", lambda options: options.domain_faults + options.domain_kills > 2
     ),
     "watches-nobody": Canary(in_part("watch", WatchesNobody), "rest|liveness", has("silence")),
     "never-repairs": Canary(

@@ -1,0 +1,159 @@
+"""What one server is to its cell, and how it comes in, comes back and goes.  Pure.
+
+Source: design "Cell restart", "Server crash, leave, join"; `L3`, `L9` of its list of traps.
+"""
+
+from collections.abc import Callable
+
+from replica_manager.cell.cell_state import CellState
+from replica_manager.cell.effects import CellRestarted
+from replica_manager.cell.entries import Convicted, DomainReady, RepairPoint, Stopped, Suspected, decode_entry
+from replica_manager.cell.roles import Role
+from replica_manager.core_output import CoreOutput, NamedEvent
+from replica_manager.recovery.abandonment import Abandonment
+from replica_manager.recovery.cell_restart import CellRestart
+from replica_manager.recovery.repair import Repair
+from replica_manager.standing import Standing
+
+JOIN_AGAIN_MS = 1_000
+RELAYED = (RepairPoint, DomainReady, Stopped, Suspected, Convicted)
+"""Entries that a server in no quorum has others order."""
+
+
+class Membership:
+    """The standing of one server, and what it knows of its peers' ones."""
+
+    def __init__(
+        self,
+        server: int,
+        standing: Standing,
+        patience_ms: int,
+        cell: CellState,
+        repair: Repair,
+        restart: CellRestart,
+        on_learners: Callable[[], None],
+    ) -> None:
+        """Begin.
+
+        Args:
+            server: this one.
+            standing: what it is at first.
+            patience_ms: how long a server that is to join may be absent.
+            cell: roles and membership.
+            repair: fills the domains with which this server joins.
+            restart: brings its domains back.
+            on_learners: called when `learners` may have changed.
+        """
+        self._server = server
+        self.standing = standing
+        self._cell = cell
+        self._repair = repair
+        self._restart = restart
+        self._on_learners = on_learners
+        self.learners = {server} if standing is Standing.LEARNING else set()
+        """Servers in no quorum that follow the order, this one perhaps among them: they get what live servers get."""
+        self._abandonment = Abandonment(server, patience_ms, cell, self.learners)
+        self._has_asked_to_leave = False
+        self._join_at_ms = 0
+        repair.is_joining = standing is Standing.LEARNING
+
+    @property
+    def is_coming_back(self) -> bool:
+        """Whether it is not known yet what becomes of this server's memory and domains."""
+        return self.standing in (Standing.RETURNING, Standing.RESTARTING)
+
+    def follows(self, server: int) -> bool:
+        """Whether a peer follows the order, in a quorum or not."""
+        return server in self._cell.live_servers or server in self.learners
+
+    def _stand(self, standing: Standing, output: CoreOutput) -> None:
+        self.standing = standing
+        output.has_new_standing = True
+        output.events.append(NamedEvent("standing_changed", {"standing": standing.value}))
+
+    # -- peers -------------------------------------------------------------------------------------------------
+
+    def on_presence(self, server: int, standing: Standing) -> None:
+        """A peer says what it is."""
+        self._restart.note_peer(server, standing)
+        self._note_learners()
+
+    def on_peer_down(self, server: int) -> None:
+        """A link to a peer broke."""
+        self._restart.forget_peer(server)
+        self._note_learners()
+
+    def _note_learners(self) -> None:
+        """Whoever learns and is not live (any more) gets what live servers get."""
+        learning = self._restart.learning_peers()
+        if self.standing is Standing.LEARNING:
+            learning.add(self._server)
+        self.learners.clear()
+        self.learners.update(learning.difference(self._cell.live_servers))
+        self._on_learners()
+
+    # -- coming in ---------------------------------------------------------------------------------------------
+
+    def on_membership_changed(self, output: CoreOutput) -> None:
+        """A server left or joined."""
+        self._note_learners()
+        if self.standing is Standing.LEARNING and self._server in self._cell.live_servers:
+            self._repair.is_joining = False
+            self._stand(Standing.SERVING, output)
+
+    def maybe_join(self, now_ms: int, output: CoreOutput) -> None:
+        """Ask to be named when two domains are filled; again and again until it is so."""
+        domains = self._repair.domains_to_join()
+        if domains is not None and now_ms >= self._join_at_ms:
+            self._join_at_ms = now_ms + JOIN_AGAIN_MS
+            output.joins_with = domains
+
+    def relay(self, output: CoreOutput) -> None:
+        """Have others order what a server in no quorum cannot."""
+        if self.standing is Standing.LEARNING:
+            output.relays = [payload for payload in output.proposals if isinstance(decode_entry(payload), RELAYED)]
+            output.proposals = []
+
+    # -- coming back -------------------------------------------------------------------------------------------
+
+    def look_around(self, now_ms: int, output: CoreOutput) -> None:
+        """A server that has started again: did the cell go on, or does it start again too?"""
+        if self._restart.has_missed_the_cell():
+            output.must_rejoin = True
+        if self.standing is Standing.RETURNING and self._restart.is_together:
+            self._stand(Standing.RESTARTING, output)
+        if self.standing is Standing.RESTARTING:
+            self._restart.maybe_begin(now_ms, self._cell.sequence + 1, output)
+            if self._cell.restarting is not None:
+                self._restart.maybe_answer(self._cell.restarting.token, output)
+
+    def on_cell_restarted(self, effect: CellRestarted, output: CoreOutput) -> bool:
+        """All domains are back or given up; return whether this server serves from now on."""
+        self._restart.on_restarted(effect)
+        data = {"settled_through": effect.settled_through, "cursors": dict(effect.cursors)}
+        output.events.append(NamedEvent("cell_restarted", data))
+        if self.standing is not Standing.RESTARTING or self._server not in self._cell.live_servers:
+            return False
+        self._stand(Standing.SERVING, output)
+        return True
+
+    # -- going -------------------------------------------------------------------------------------------------
+
+    def maybe_leave(self, output: CoreOutput) -> None:
+        """A server none of whose domains can vote counts as crashed, unless it is the last one (`L3`)."""
+        live = self._cell.live_servers
+        if self._has_asked_to_leave or self.standing is not Standing.SERVING:
+            return
+        if live == (self._server,) or self._server not in live:
+            return
+        roles = {record.role for record in self._cell.domains_of(self._server)}
+        if Role.ACTIVE not in roles and Role.PASSIVE not in roles:
+            self._has_asked_to_leave = True
+            output.events.append(NamedEvent("server_leaves", {"reason": "none of its domains can vote"}))
+            output.is_leaving = True
+
+    def on_timer(self, now_ms: int, output: CoreOutput) -> None:
+        """A tick of a server that serves or learns."""
+        if self.standing is Standing.SERVING:
+            self._abandonment.on_timer(now_ms, output)
+        self.maybe_join(now_ms, output)
