@@ -361,6 +361,9 @@ class ManagerCore:
             return
         executing = feed.executing[0] if feed.executing else 0
         feed.on_gone()
+        # Who takes its place is woken at once, not when its end is ordered.
+        self._needs_look = self._needs_look or self.standing is Standing.SERVING
+        self._needs_pump = True
         self._event("domain_gone", domain=domain, reason=reason, executing=executing)
         is_known = domain in self.cell.domains
         if is_known or self.repair.has_announced(domain):
@@ -383,6 +386,8 @@ class ManagerCore:
             del self.feeds[domain]
         elif feed.power is not Power.GONE and action is not PowerAction.SERVE:
             feed.power = Power.SUSPENDED if action is PowerAction.SUSPEND else Power.RUNNING
+            if action is PowerAction.RESUME and (feed.is_alert or feed.role is Role.ACTIVE):
+                self._event("sleeper_awake", domain=domain)
         self._needs_pump = True
 
     # -- peers -------------------------------------------------------------------------------------------------

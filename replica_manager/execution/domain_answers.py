@@ -81,12 +81,13 @@ class DomainAnswers:
     def _take_one(self, feed: Feed, frame: FromWrapper, output: CoreOutput) -> None:
         match frame:
             case Executed(sequence=sequence, reply=reply, update=update):
-                self._on_executed(feed, sequence, reply, update)
+                self._on_executed(feed, sequence, reply, update, output)
             case Applied(up_to=up_to):
                 count = feed.on_applied(up_to)
-                if feed.role is Role.PASSIVE:
-                    data = {"domain": feed.domain, "updates": count, "up_to": up_to}
-                    output.events.append(NamedEvent("refreshed", data))
+                if feed.role is Role.PASSIVE or count:
+                    # An activated domain takes what it lacks as one more batch.
+                    kind = "refreshed" if feed.role is Role.PASSIVE else "caught_up"
+                    output.events.append(NamedEvent(kind, {"domain": feed.domain, "updates": count, "up_to": up_to}))
             case Synced(cursor=cursor):
                 feed.on_synced(cursor)
             case StatePart():
@@ -98,12 +99,14 @@ class DomainAnswers:
             case WrapperHello():
                 raise FeedMisuse(f"sent {type(frame).__name__} without being asked")
 
-    def _on_executed(self, feed: Feed, sequence: int, reply: bytes, update: bytes) -> None:
+    def _on_executed(self, feed: Feed, sequence: int, reply: bytes, update: bytes, output: CoreOutput) -> None:
         feed.on_executed(sequence, has_update=bool(update))
         record = self._requests.get(sequence)
         if record is None:
             return  # stable everywhere and dropped: nobody needs this vote
         digest = vote_digest(reply, update)
+        if record.stalled_ms is not None and record.stable_digest is None:
+            output.events.append(NamedEvent("stalled_voted", {"domain": feed.domain, "sequence": sequence}))
         if digest not in record.values and not record.is_complete:
             self._voter.record_value(record, digest, reply, update)
         self._voter.record_vote(feed.domain, sequence, digest)

@@ -96,26 +96,37 @@ class FaultHandling:
         if record is None:
             self.clock.watch(0, now_ms, has_vote=False)
             self._stalls.clear()
-            self._set_alert(False)
+            self._set_alert(self._lacks_voters(), output)
             return
         self.clock.watch(record.sequence, now_ms, has_vote=bool(record.votes))
         outcome = self._voter.outcome_of(record)
         if isinstance(outcome, Exceeded) or record.is_held:
             # More than f' faults: activating more domains can only lose their state.
-            self._set_alert(False)
+            self._set_alert(False, output)
             return
         share = self.clock.share(now_ms)
         has_diverged = isinstance(outcome, Diverged)
-        self._set_alert(has_diverged or share >= ALERT_SHARE)
+        self._set_alert(has_diverged or share >= ALERT_SHARE or self._lacks_voters(), output)
         if has_diverged or share >= 1:
-            if record.stalled_ms is None:
-                record.stalled_ms = now_ms
-                output.events.append(NamedEvent("stall_began", {"sequence": record.sequence, "diverged": has_diverged}))
+            self._note_stall(record, now_ms, has_diverged, output)
             self._maybe_stall(record, now_ms, share >= 1, has_diverged, output)
 
-    def _set_alert(self, is_alert: bool) -> None:
+    def _lacks_voters(self) -> bool:
+        """Whether too few domains are active, or will be as soon as the end of one here is ordered."""
+        gone = sum(feed.role is Role.ACTIVE and feed.power is Power.GONE for feed in self._feeds.values())
+        return len(self._cell.domains_in(Role.ACTIVE)) - gone < self._cell.threshold
+
+    def _note_stall(self, record: RequestRecord, now_ms: int, has_diverged: bool, output: CoreOutput) -> None:
+        if record.stalled_ms is None:
+            record.stalled_ms = now_ms
+            output.events.append(NamedEvent("stall_began", {"sequence": record.sequence, "diverged": has_diverged}))
+
+    def _set_alert(self, is_alert: bool, output: CoreOutput) -> None:
         for feed in self._feeds.values():
-            feed.is_alert = is_alert and feed.role is Role.PASSIVE
+            is_wanted = is_alert and feed.role is Role.PASSIVE
+            if is_wanted and not feed.is_alert:
+                output.events.append(NamedEvent("sleeper_alerted", {"domain": feed.domain}))
+            feed.is_alert = is_wanted
 
     def _maybe_stall(
         self, record: RequestRecord, now_ms: int, is_late: bool, has_diverged: bool, output: CoreOutput
@@ -151,6 +162,9 @@ class FaultHandling:
         for stall in self._stalls.values():
             # Whoever ordered it: this round has its time.
             stall.due_ms = max(stall.due_ms, now_ms + self.clock.limit_ms)
+        record = self._requests.get(effect.sequence) if effect.sequence else self.lowest_open()
+        if record is not None and record.stable_digest is None:
+            self._note_stall(record, now_ms, False, output)
         self._send_again(effect, output)
         own_active = [feed.domain for feed in self._feeds.values() if feed.role is Role.ACTIVE]
         has_contributed = any(domain in effect.contributed for domain in own_active)
@@ -192,6 +206,7 @@ class FaultHandling:
             if now_ms >= due_ms:
                 self._offered[1].add(domain)
                 output.proposals.append(encode_entry(Offer(domain, current.number, self._cell.sequence)))
+                output.events.append(NamedEvent("offer_ordered", {"domain": domain, "round": current.number}))
 
     def _offers_due(self, now_ms: int) -> list[tuple[DomainId, int]]:
         due = []
