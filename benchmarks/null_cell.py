@@ -42,13 +42,13 @@ class NullCell:
 
     def __init__(self, config: Config) -> None:
         """Look at the cell of `config`."""
-        self._config = config
+        self.config = config
         self._paths = CellPaths.of(config)
 
     @property
     def addresses(self) -> list[str]:
         """Where clients connect, `host:port` per server."""
-        return [server.public_address for server in self._config.server]
+        return [server.public_address for server in self.config.server]
 
     def status(self, server: int) -> dict[str, Any]:
         """Return a server's status."""
@@ -58,7 +58,7 @@ class NullCell:
 
     def statuses(self) -> list[dict[str, Any]]:
         """Return every server's status."""
-        return [self.status(server.id) for server in self._config.server]
+        return [self.status(server.id) for server in self.config.server]
 
     def checkpoint(self) -> dict[str, Any]:
         """Compare the states of all domains; return `{"point", "digests"}`."""
@@ -120,7 +120,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _mark(directory: Path) -> str:
+def directory_mark(directory: Path) -> str:
     """Return eight digits that tell directories apart: two runs on one machine must not end each other's processes."""
     return f"{zlib.crc32(bytes(directory.resolve())):08x}"
 
@@ -132,7 +132,7 @@ def null_cell(
     """Run a new cell in `directory`; end it and remove its state afterwards."""
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "cell.toml"
-    text = TEMPLATE.format(mark=_mark(directory), f=f, durability=durability, python=sys.executable)
+    text = TEMPLATE.format(mark=directory_mark(directory), f=f, durability=durability, python=sys.executable)
     for server in range(f + 1):
         text += f'\n[[server]]\nid = {server}\npublic_address = "127.0.0.1:{free_port()}"\n'
         text += f'private_address = "127.0.0.1:{free_port()}"\nadmin_address = "127.0.0.1:{free_port()}"\n'
