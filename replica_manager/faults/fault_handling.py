@@ -67,6 +67,7 @@ class FaultHandling:
         self._convicting: set[DomainId] = set()
         self._offer_due_ms: dict[DomainId, int] = {}
         self._offered: tuple[int, set[DomainId]] = (0, set())
+        self._ahead: tuple[int, set[DomainId]] = (0, set())
         self._roles_seen = (0, 0)
         self._planned_at = -1
 
@@ -124,7 +125,7 @@ class FaultHandling:
     def _set_alert(self, is_alert: bool, output: CoreOutput) -> None:
         for feed in self._feeds.values():
             is_wanted = is_alert and feed.role is Role.PASSIVE
-            if is_wanted and not feed.is_alert:
+            if is_wanted and feed.is_linked and not feed.is_alert:
                 output.events.append(NamedEvent("sleeper_alerted", {"domain": feed.domain}))
             feed.is_alert = is_wanted
 
@@ -154,6 +155,9 @@ class FaultHandling:
         output.proposals.append(encode_entry(stalled))
         data = {"sequence": record.sequence, "contributed": sorted(votes), "count": count, "late": is_late}
         output.events.append(NamedEvent("vote_stalled", data))
+        have_all_voted = all(active.domain in votes for active in self._cell.domains_in(Role.ACTIVE))
+        if have_all_voted or not any(domain in votes for domain in self._feeds):
+            self._offer_ahead(output)
 
     # -- rounds ------------------------------------------------------------------------------------------------
 
@@ -171,6 +175,9 @@ class FaultHandling:
         may_wait = has_contributed if effect.sequence else bool(own_active)
         delay_ms = self._settings.offer_delay_ms if may_wait else 0
         self._offer_due_ms = dict.fromkeys(self._feeds, now_ms + delay_ms)
+        if self._ahead[0] == effect.round_number:
+            # Only if the one that was ordered ahead is lost, and before the next round may be due.
+            self._offer_due_ms |= dict.fromkeys(self._ahead[1], now_ms + self.clock.limit_ms // 2)
         self.offer(now_ms, output)
 
     def _send_again(self, effect: RoundOpened, output: CoreOutput) -> None:
@@ -195,6 +202,36 @@ class FaultHandling:
         record = self._requests.get(current.sequence)
         return record is not None and record.stable_digest is None and not record.is_held
 
+    def _offer_ahead(self, output: CoreOutput) -> None:
+        """Offer this server's clean sleepers in the round that was just asked for, before it is opened.
+
+        Both entries are ordered in one go, which saves the time that ordering takes, once.  Only who would not let
+        others offer first does so.  If another entry opens the round of this number, the offer holds for that one; if
+        none does or the offer is ordered first, it is void, and made again when the round is there.
+        Not done for a domain that died: the request may kill others too, and sleepers must not meet it in haste.
+        """
+        number = self._cell.rounds.opened_count + 1
+        if self._ahead[0] == number:
+            return
+        clean = [domain for domain in self._able_sleepers() if not self._cell.domains[domain].suspicion]
+        self._ahead = (number, set(clean))
+        for domain in clean:
+            self._order_offer(domain, number, output)
+
+    def _order_offer(self, domain: DomainId, round_number: int, output: CoreOutput) -> None:
+        output.proposals.append(encode_entry(Offer(domain, round_number, self._cell.sequence)))
+        output.events.append(NamedEvent("offer_ordered", {"domain": domain, "round": round_number}))
+
+    def _able_sleepers(self) -> list[DomainId]:
+        return [
+            feed.domain
+            for feed in self._feeds.values()
+            if feed.role is Role.PASSIVE
+            and feed.power is not Power.GONE
+            and feed.is_linked
+            and feed.domain in self._cell.domains
+        ]
+
     def offer(self, now_ms: int, output: CoreOutput) -> None:
         """Offer this server's sleepers in the current round, each once, when it is their time."""
         current = self._cell.round
@@ -205,21 +242,19 @@ class FaultHandling:
         for domain, due_ms in self._offers_due(now_ms):
             if now_ms >= due_ms:
                 self._offered[1].add(domain)
-                output.proposals.append(encode_entry(Offer(domain, current.number, self._cell.sequence)))
-                output.events.append(NamedEvent("offer_ordered", {"domain": domain, "round": current.number}))
+                self._order_offer(domain, current.number, output)
 
     def _offers_due(self, now_ms: int) -> list[tuple[DomainId, int]]:
         due = []
         has_clean = any(record.is_clean_passive for record in self._cell.domains_in(Role.PASSIVE))
-        for feed in self._feeds.values():
-            record = self._cell.domains.get(feed.domain)
-            can_help = feed.role is Role.PASSIVE and feed.power is not Power.GONE and feed.is_linked
-            if record is None or not can_help or feed.domain in self._offered[1]:
+        for domain in self._able_sleepers():
+            if domain in self._offered[1]:
                 continue
             # A suspected one is better than none, but only when no other came forward; and it must come before the
             # next round, which may be due after `limit_ms` and would have it wait again.
-            patience_ms = self.clock.limit_ms // 2 if record.suspicion and has_clean else 0
-            due.append((feed.domain, self._offer_due_ms.get(feed.domain, now_ms) + patience_ms))
+            is_second_choice = bool(self._cell.domains[domain].suspicion) and has_clean
+            patience_ms = self.clock.limit_ms // 2 if is_second_choice else 0
+            due.append((domain, self._offer_due_ms.get(domain, now_ms) + patience_ms))
         return due
 
     def next_due_ms(self, now_ms: int) -> int | None:

@@ -32,6 +32,9 @@ from replica_manager.voting.vote_count import Diverged, Exceeded, Stable
 ATTEMPTS_MAX = 3
 """Points ordered for one fresh domain before another one is tried."""
 DOMAINS_TO_JOIN = 2
+SETTLE_MS = 500
+"""A boot begins so long after the need for it: what made it necessary mostly holds up a reply too, and those who end
+that need the CPU more."""
 BACKOFF_MS_MIN, BACKOFF_MS_MAX = 1_000, 60_000
 """Between a failed attempt to boot or fill a domain and the next one."""
 
@@ -70,6 +73,7 @@ class Repair:
         self._vote: StateVote | None = None
         self.filling: Filling | None = None
         self._tried_generation = 0
+        self._needed_since_ms: int | None = None
         self._backoff_ms = BACKOFF_MS_MIN
         self._not_before_ms = 0
         self._given_up: set[DomainId] = set()
@@ -119,6 +123,11 @@ class Repair:
         if self._fresh is not None or not self._settings.is_immediate or now_ms < self._not_before_ms:
             return
         if not self._needs_domain():
+            self._needed_since_ms = None
+            return
+        if self._needed_since_ms is None:
+            self._needed_since_ms = now_ms
+        if not self.is_joining and now_ms - self._needed_since_ms < SETTLE_MS:
             return
         generation = max(self._cell.next_generation.get(self._server, 1), self._tried_generation + 1)
         self._tried_generation = generation
