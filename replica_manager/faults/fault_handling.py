@@ -184,7 +184,8 @@ class FaultHandling:
         record = self._requests.get(effect.sequence)
         if record is None:
             return
-        if record.stable_digest is not None:
+        # A skip is no result: who has not delivered it yet would answer its client with it.
+        if record.stable_digest is not None and not record.is_skipped:
             output.broadcasts.append(StableNotice([record.sequence], record.stable_digest))
         for domain in self._feeds:
             vote = record.votes.get(domain)

@@ -73,7 +73,8 @@ class CatchUp:
         for count, record in enumerate(requests.records(self.stable_of(server) + 1)):
             if count >= RESENT_MAX:
                 break
-            if record.stable_digest is not None:
+            # A skip is no result: who has not delivered it yet would answer its client with it.
+            if record.stable_digest is not None and not record.is_skipped:
                 stable.append((record.sequence, record.stable_digest))
             for domain in feeds:
                 digest = record.votes.get(domain)
