@@ -1,7 +1,7 @@
 """Clients that write to a cell at a given rate, or as fast as they get replies, and fail over when a server dies.
 
-A process of its own, on the clients' network.  Run as `python -m benchmarks.fault_load`; ends with the time, or with
-its standard input, and prints one JSON document: when each reply came and how long it took.
+A process of its own, on the clients' network.  Run as `python -m benchmarks.fault_load`; ends with
+its time and prints one JSON document: when each reply came and how long it took.
 
 At a given rate a request is due at its time whether or not earlier ones are answered, and its latency counts from then.
 """

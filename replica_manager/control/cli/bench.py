@@ -1,6 +1,7 @@
 """`spare bench`: measurements, each a report under var/bench."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -48,4 +49,65 @@ def null_command(directory: Path, session_s: float, rounds: int, memory_requests
             click.echo(f"{'':>15}{name:<16} {microseconds:>8.1f} µs CPU per request")
     for name in ("fsyncs_per_request", "votes_per_request", "witness_messages"):
         click.echo(f"{name}: {report[name]}")
+    click.echo(f"report: {directory / 'report.json'}")
+
+
+@bench.command("faults")
+@output_option
+@click.option("--directory", type=click.Path(path_type=Path), default=Path("var/bench/faults"), show_default=True)
+@click.option("--images", type=click.Path(path_type=Path), default=Path("var/images"), show_default=True)
+@click.option("--driver", type=click.Choice(["libvirt", "subprocess"]), default="libvirt", show_default=True)
+@click.option(
+    "--part",
+    "parts",
+    type=click.Choice(["latency", "throughput", "outage"]),
+    multiple=True,
+    help="Only this one; may be repeated.  [default: all]",
+)
+@click.option("--size", "sizes", type=click.IntRange(2, 10_000), multiple=True, help="U_max.  [default: 100 … 500]")
+@click.option(
+    "--mode", "modes", type=click.Choice(["suspended", "running"]), multiple=True, help="passive_mode.  [default: both]"
+)
+@click.option("--fault", "faults", type=click.Choice(["lie", "kill"]), multiple=True, help="[default: both]")
+@click.option("--samples", type=click.IntRange(1, 1000), default=5, show_default=True, help="Faults per point.")
+@click.option("--quick", is_flag=True, help="One batch size, two samples, one round: to see that it works.")
+def faults_command(
+    directory: Path,
+    images: Path,
+    driver: Literal["libvirt", "subprocess"],
+    parts: tuple[Literal["latency", "throughput", "outage"], ...],
+    sizes: tuple[int, ...],
+    modes: tuple[Literal["suspended", "running"], ...],
+    faults: tuple[Literal["lie", "kill"], ...],
+    samples: int,
+    quick: bool,
+    output: str,
+) -> None:
+    """How long clients wait when something fails: report.json and pictures in the directory.
+
+    Latency of fault handling in its worst case (the passive domain sleeps, U_max - 1 updates wait for it, an active
+    domain lies or is killed), throughput after the crash of an active domain, time without service when a server is
+    killed, frozen or cut off.  Key-value service; with virtual machines it needs root and the better part of an hour.
+    """
+    from benchmarks.fault_benchmark import PARTS, FaultBenchmark, FaultSettings, summary_lines
+    from benchmarks.fault_throughput import ThroughputSettings
+
+    settings = FaultSettings(
+        directory.absolute(),
+        images.absolute(),
+        driver,
+        parts or PARTS,
+        sizes or ((100,) if quick else FaultSettings.sizes),
+        modes or (("suspended",) if quick else FaultSettings.modes),
+        faults or FaultSettings.faults,
+        2 if quick else samples,
+        ThroughputSettings(saturation_s=2, before_s=2, after_s=3, rounds=1) if quick else ThroughputSettings(),
+        ("killed",) if quick else FaultSettings.outages,
+    )
+    document = FaultBenchmark(settings, progress()).run()
+    if output == "json":
+        print_json(document)
+        return
+    for line in summary_lines(document):
+        click.echo(line)
     click.echo(f"report: {directory / 'report.json'}")
