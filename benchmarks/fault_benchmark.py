@@ -9,7 +9,7 @@ Source: SPARE §4.11.5; design "Numbers to reach".
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -44,7 +44,7 @@ class FaultSettings:
     faults: tuple[Fault, ...] = ("lie", "kill")
     samples: int = 5
     """Per point."""
-    throughput: ThroughputSettings = ThroughputSettings()
+    throughput: ThroughputSettings = field(default_factory=ThroughputSettings)
     outages: tuple[Outage, ...] = ("killed", "frozen", "cut")
 
     @property

@@ -20,6 +20,7 @@ from replica_manager.control.cell_up import bring_up
 from replica_manager.control.control_client import ControlClient
 from replica_manager.control.errors import ControlError
 from replica_manager.control.leftovers import find_machines
+from replica_manager.control.member_process import member_command, start_member
 from replica_manager.control.process_records import ProcessRecords
 from replica_manager.control.processes import ProcessIdentity, identify, send
 from replica_manager.network import namespaces
@@ -158,9 +159,10 @@ class FaultCell(NullCell):
         records = ProcessRecords(self._paths.processes).read()
         return next(r.identity for r in records if r.kind == "server" and r.member == server)
 
-    def restart_dead_members(self, report: Report) -> None:
-        """Start members that have ended; a server comes back and repairs itself."""
-        bring_up(self.config, network_of(self.config), report)
+    def restart_server(self, server: int) -> None:
+        """Start the process of a server that was killed; it comes back as somebody new and repairs itself."""
+        command = member_command("server", server, self.config.path)
+        start_member(self._paths, network_of(self.config), "server", server, command)
 
 
 def kill(identities: Sequence[ProcessIdentity]) -> None:

@@ -40,7 +40,7 @@ def measure_outages(cell: FaultCell, kinds: tuple[Outage, ...], report: Report) 
 
 
 def _measure(cell: FaultCell, kind: Outage, server: int, report: Report) -> dict[str, Any]:
-    strike, mend = _means(cell, kind, server, report)
+    strike, mend = _means(cell, kind, server)
     was_leader = cell.leader() == server
     with LoadProcess(cell, CLIENTS, RATE_RPS, BEFORE_S + AFTER_S) as load:
         time.sleep(BEFORE_S)  # a length of time is what is measured here
@@ -59,13 +59,11 @@ def _measure(cell: FaultCell, kind: Outage, server: int, report: Report) -> dict
     return row
 
 
-def _means(
-    cell: FaultCell, kind: Outage, server: int, report: Report
-) -> tuple[Callable[[], object], Callable[[], object]]:
+def _means(cell: FaultCell, kind: Outage, server: int) -> tuple[Callable[[], object], Callable[[], object]]:
     """Return what hurts the server, and what ends that."""
     if kind == "killed":
         victims = cell.server_processes(server)
-        return lambda: kill(victims), lambda: cell.restart_dead_members(report)
+        return lambda: kill(victims), lambda: cell.restart_server(server)
     if kind == "frozen":
         manager = cell.manager_process(server)
         return lambda: send(manager, signal.SIGSTOP), lambda: send(manager, signal.SIGCONT)
