@@ -97,9 +97,14 @@ class Membership:
     def on_membership_changed(self, output: CoreOutput) -> None:
         """A server left or joined."""
         self._note_learners()
-        if self.standing is Standing.LEARNING and self._server in self._cell.live_servers:
+        if self.standing is Standing.LEARNING and self._has_joined():
             self._repair.is_joining = False
             self._stand(Standing.SERVING, output)
+
+    def _has_joined(self) -> bool:
+        """Whether this server is live, and not a former self that a learner meets in the history that it reads."""
+        own = [r.domain for r in self._cell.domains_of(self._server) if r.role in (Role.ACTIVE, Role.PASSIVE)]
+        return self._server in self._cell.live_servers and bool(own) and all(map(self._repair.holds, own))
 
     def maybe_join(self, now_ms: int, output: CoreOutput) -> None:
         """Ask to be named when two domains are filled; again and again until it is so."""

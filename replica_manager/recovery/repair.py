@@ -103,6 +103,11 @@ class Repair:
         # With nothing left the server leaves the cell instead, and comes back with two fresh domains.
         return any(record.role in (Role.ACTIVE, Role.PASSIVE) for record in own)
 
+    def holds(self, domain: DomainId) -> bool:
+        """Whether the domain is here, with a state."""
+        feed = self._feeds.get(domain)
+        return feed is not None and feed.is_filled
+
     def filled(self) -> list[DomainId]:
         """Return the fresh domains of this server that hold a state and have no role yet, oldest first."""
         own = self._cell.domains_of(self._server)
