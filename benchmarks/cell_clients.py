@@ -82,8 +82,7 @@ class CellClients:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for line in self._lines.values():
-            self._loop.call_soon_threadsafe(line.connection.close)
+        self._run(self._hang_up())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE_S)
         self._loop.close()
@@ -106,6 +105,11 @@ class CellClients:
         line = self._lines[server]
         line.number += 1
         return Pending(asyncio.run_coroutine_threadsafe(_ask(line, line.number, payload), self._loop))
+
+    async def _hang_up(self) -> None:
+        for line in self._lines.values():
+            line.connection.close()
+        await asyncio.sleep(0)  # the transports end in the loop's next turn
 
     def _run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE_S)
