@@ -25,21 +25,20 @@ AFTER_S = 20.0
 PRIVATE_LINK = "private"
 
 
-def measure_outages(cell: FaultCell, kinds: tuple[Outage, ...], report: Report) -> list[dict[str, Any]]:
-    """Return one row per kind; a kind after which the cell does not become whole is the last one."""
-    rows: list[dict[str, Any]] = []
-    for number, kind in enumerate(kinds):
-        try:
-            cell.wait_until_whole()
-            rows.append(_measure(cell, kind, number % 2, report))
-        except NotInTime as error:
-            rows.append({"outage": kind, "void": str(error)})
-            report(f"{kind}: {error}")
-            break
-    return rows
+def measure_outage(cell: FaultCell, kind: Outage, server: int, report: Report) -> dict[str, Any]:
+    """Return what clients saw, or why it is not known; `server` fails, and is mended afterwards."""
+    row: dict[str, Any] = {"outage": kind, "server": server}
+    try:
+        cell.wait_until_whole()
+        row |= _strike(cell, kind, server, report)
+        row["whole_again_s"] = round(cell.wait_until_whole(), 1)
+    except NotInTime as error:
+        row["void"] = str(error)
+        report(f"{kind}: {error}")
+    return row
 
 
-def _measure(cell: FaultCell, kind: Outage, server: int, report: Report) -> dict[str, Any]:
+def _strike(cell: FaultCell, kind: Outage, server: int, report: Report) -> dict[str, Any]:
     strike, mend = _means(cell, kind, server)
     was_leader = cell.leader() == server
     with LoadProcess(cell, CLIENTS, RATE_RPS, BEFORE_S + AFTER_S) as load:
@@ -50,12 +49,11 @@ def _measure(cell: FaultCell, kind: Outage, server: int, report: Report) -> dict
             result = load.result()
         finally:
             mend()
-    row = {"outage": kind, "server": server, "was_leader": was_leader, **outage_figures(result, struck_us)}
+    row = {"was_leader": was_leader, **outage_figures(result, struck_us)}
     report(
         f"server {server} {kind}: {row['without_service_ms']:.0f} ms without any reply, "
         f"longest wait {row['longest_latency_ms']:.0f} ms, {row['failed_requests']} failed"
     )
-    row["whole_again_s"] = round(cell.wait_until_whole(), 1)
     return row
 
 
