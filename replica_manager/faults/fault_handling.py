@@ -155,8 +155,8 @@ class FaultHandling:
         output.proposals.append(encode_entry(stalled))
         data = {"sequence": record.sequence, "contributed": sorted(votes), "count": count, "late": is_late}
         output.events.append(NamedEvent("vote_stalled", data))
-        have_all_voted = all(active.domain in votes for active in self._cell.domains_in(Role.ACTIVE))
-        if have_all_voted or not any(domain in votes for domain in self._feeds):
+        is_searching = self._cell.round is not None and not self._cell.round.is_complete
+        if not is_searching and all(active.domain in votes for active in self._cell.domains_in(Role.ACTIVE)):
             self._offer_ahead(output)
 
     # -- rounds ------------------------------------------------------------------------------------------------
@@ -206,10 +206,10 @@ class FaultHandling:
     def _offer_ahead(self, output: CoreOutput) -> None:
         """Offer this server's clean sleepers in the round that was just asked for, before it is opened.
 
-        Both entries are ordered in one go, which saves the time that ordering takes, once.  Only who would not let
-        others offer first does so.  If another entry opens the round of this number, the offer holds for that one; if
-        none does or the offer is ordered first, it is void, and made again when the round is there.
-        Not done for a domain that died: the request may kill others too, and sleepers must not meet it in haste.
+        Both entries are ordered in one go, which saves the time that ordering takes, once.  Only if all have voted, so
+        that nobody is to be let offer first.  If another entry opens the round of this number, the offer holds for that
+        one; if none does or the offer is ordered first, it is void, and made again when the round is there.  Not done
+        for a domain that died: the request may kill others too, and sleepers must not meet it in haste.
         """
         number = self._cell.rounds.opened_count + 1
         if self._ahead[0] == number:

@@ -32,9 +32,6 @@ from replica_manager.voting.vote_count import Diverged, Exceeded, Stable
 ATTEMPTS_MAX = 3
 """Points ordered for one fresh domain before another one is tried."""
 DOMAINS_TO_JOIN = 2
-SETTLE_MS = 500
-"""A boot begins so long after the need for it: what made it necessary mostly holds up a reply too, and those who end
-that need the CPU more."""
 BACKOFF_MS_MIN, BACKOFF_MS_MAX = 1_000, 60_000
 """Between a failed attempt to boot or fill a domain and the next one."""
 
@@ -48,6 +45,9 @@ class RepairSettings:
     patience_ms: int
     """How long nothing may move while states are given or set."""
     feed: FeedSettings
+    settle_ms: int = 500
+    """A boot begins so long after the need for it: what made it necessary mostly holds up a reply too, and those who
+    end that need the CPU more."""
 
 
 class Repair:
@@ -132,7 +132,7 @@ class Repair:
             return
         if self._needed_since_ms is None:
             self._needed_since_ms = now_ms
-        if not self.is_joining and now_ms - self._needed_since_ms < SETTLE_MS:
+        if not self.is_joining and now_ms - self._needed_since_ms < self._settings.settle_ms:
             return
         generation = max(self._cell.next_generation.get(self._server, 1), self._tried_generation + 1)
         self._tried_generation = generation

@@ -54,7 +54,7 @@ def core_settings(
         feed=feed,
         faults=faults,
         watch=WatchSettings(applied_timeout_ms=5_000, state_timeout_ms=5_000, execution_limit_ms=20_000),
-        repair=RepairSettings(is_immediate=is_repairing, patience_ms=10_000, feed=feed),
+        repair=RepairSettings(is_immediate=is_repairing, patience_ms=10_000, feed=feed, settle_ms=0),
     )
 
 
