@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON_BIN := .venv/bin
 
-.PHONY: help setup demo test check format sim fuzz mutants bench-null replay clean
+.PHONY: help setup demo test check format sim fuzz mutants bench-null bench-faults replay clean
 
 help:  ## Say what the commands do
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ mutants: setup  ## Mutation testing of the cores, up to two hours, resumable; re
 
 bench-null: setup  ## Cost of replication alone; report in var/bench/null
 	$(PYTHON_BIN)/spare bench null
+
+bench-faults: setup  ## How long clients wait when something fails; report and pictures in var/bench/faults
+	$(PYTHON_BIN)/spare bench faults
 
 replay: setup  ## Record 5,000 requests live from virtual machines, execute them again in a fresh one; report in var/replay
 	$(PYTHON_BIN)/python -m benchmarks.machine_replay
