@@ -361,9 +361,6 @@ class ManagerCore:
             return
         executing = feed.executing[0] if feed.executing else 0
         feed.on_gone()
-        # Who takes its place is woken at once, not when its end is ordered.
-        self._needs_look = self._needs_look or self.standing is Standing.SERVING
-        self._needs_pump = True
         self._event("domain_gone", domain=domain, reason=reason, executing=executing)
         is_known = domain in self.cell.domains
         if is_known or self.repair.has_announced(domain):

@@ -113,9 +113,12 @@ class FaultHandling:
             self._maybe_stall(record, now_ms, share >= 1, has_diverged, output)
 
     def _lacks_voters(self) -> bool:
-        """Whether too few domains are active, or will be as soon as the end of one here is ordered."""
-        gone = sum(feed.role is Role.ACTIVE and feed.power is Power.GONE for feed in self._feeds.values())
-        return len(self._cell.domains_in(Role.ACTIVE)) - gone < self._cell.threshold
+        """Whether too few domains are active.
+
+        Asked of the order alone: a sleeper that is woken as soon as a local domain has died would be activated by a
+        request that kills, before the ends that reveal it are ordered.
+        """
+        return len(self._cell.domains_in(Role.ACTIVE)) < self._cell.threshold
 
     def _note_stall(self, record: RequestRecord, now_ms: int, has_diverged: bool, output: CoreOutput) -> None:
         if record.stalled_ms is None:
@@ -169,6 +172,8 @@ class FaultHandling:
         record = self._requests.get(effect.sequence) if effect.sequence else self.lowest_open()
         if record is not None and record.stable_digest is None:
             self._note_stall(record, now_ms, False, output)
+        if self._lacks_voters() and not (record is not None and record.is_held):
+            self._set_alert(True, output)  # waking them runs in parallel with ordering their offers
         self._send_again(effect, output)
         own_active = [feed.domain for feed in self._feeds.values() if feed.role is Role.ACTIVE]
         has_contributed = any(domain in effect.contributed for domain in own_active)
