@@ -414,7 +414,7 @@ class ManagerCore:
             case Part():
                 self.repair.on_part(message, self._output)
             case Presence(standing=standing):
-                self.membership.on_presence(server, Standing(standing))
+                self.membership.on_presence(server, Standing(standing), self._output)
             case Relay(payload=payload):
                 if server in self.membership.learners:
                     self._output.proposals.append(payload)

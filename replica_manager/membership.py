@@ -10,6 +10,7 @@ from replica_manager.cell.effects import CellRestarted
 from replica_manager.cell.entries import Convicted, DomainReady, RepairPoint, Stopped, Suspected, decode_entry
 from replica_manager.cell.roles import Role
 from replica_manager.core_output import CoreOutput, NamedEvent
+from replica_manager.peer_messages import Presence
 from replica_manager.recovery.abandonment import Abandonment
 from replica_manager.recovery.cell_restart import CellRestart
 from replica_manager.recovery.repair import Repair
@@ -73,9 +74,12 @@ class Membership:
 
     # -- peers -------------------------------------------------------------------------------------------------
 
-    def on_presence(self, server: int, standing: Standing) -> None:
+    def on_presence(self, server: int, standing: Standing, output: CoreOutput) -> None:
         """A peer says what it is."""
         self._restart.note_peer(server, standing)
+        if standing is not Standing.SERVING and self.standing is Standing.SERVING:
+            # It asks again and again, for what was said when the link came up may be lost, and it waits for this.
+            output.sends.append((server, Presence(self.standing.value)))
         self._note_learners()
 
     def on_peer_down(self, server: int) -> None:
@@ -85,21 +89,21 @@ class Membership:
 
     def _note_learners(self) -> None:
         """Whoever learns and is not live (any more) gets what live servers get."""
-        learning = self._restart.learning_peers()
-        if self.standing is Standing.LEARNING:
-            learning.add(self._server)
         self.learners.clear()
-        self.learners.update(learning.difference(self._cell.live_servers))
+        self.learners.update(self._restart.learning_peers().difference(self._cell.live_servers))
+        if self.standing is Standing.LEARNING:
+            # Even where the order, as far as it is read here, has this server among the live ones: in a former life.
+            self.learners.add(self._server)
         self._on_learners()
 
     # -- coming in ---------------------------------------------------------------------------------------------
 
     def on_membership_changed(self, output: CoreOutput) -> None:
         """A server left or joined."""
-        self._note_learners()
         if self.standing is Standing.LEARNING and self._has_joined():
             self._repair.is_joining = False
             self._stand(Standing.SERVING, output)
+        self._note_learners()
 
     def _has_joined(self) -> bool:
         """Whether this server is live, and not a former self that a learner meets in the history that it reads."""

@@ -66,6 +66,8 @@ from replica_manager.standing import Standing
 
 TICK_S = 0.05
 RANDOM_BYTES = 16
+PRESENCE_INTERVAL_S = 1.0
+"""How often a server that does not serve says so."""
 CHECKPOINT_ENTRIES = 20_000
 """Entries between two durable checkpoints of the cell state: bounds the log, costs about a microsecond per entry."""
 MANAGER_MESSAGES = (Votes, StableNotice, FetchResult, Result, StateDigests, Position, FetchPart, Part, Presence, Relay)
@@ -120,6 +122,7 @@ class ReplicaServer:
         self._checkpoints: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._refresh_started_ms: dict[DomainId, int] = {}
         self._told: dict[int, Position] = {}
+        self._presence_due_s = 0.0
         self._is_checkpointing = False
         self._checkpointed = 0
         self._compacted = 0
@@ -140,9 +143,12 @@ class ReplicaServer:
         spool: PartSpool,
         boot: BootDomain,
     ) -> None:
-        """Complete the shell."""
+        """Complete the shell; its time begins with `begin`."""
         self.driver, self.channel, self.domains = driver, channel, domains
         self._repairs = RepairShell(self.core, spool, boot, self._post, domains.spawn, self._touch, self._record)
+
+    def begin(self) -> None:
+        """Let the core's time begin: from now on it may ask for domains."""
         self._tick()
 
     def halt(self) -> None:
@@ -159,8 +165,16 @@ class ReplicaServer:
         for server in self._peers():
             if self._told.get(server) != self.core.position:
                 self._tell_position(server)
+        if self.core.standing is not Standing.SERVING and time.monotonic() >= self._presence_due_s:
+            self._tell_presence()
         self._maybe_checkpoint_cell_state()
         self._loop.call_later(TICK_S, self._tick)
+
+    def _tell_presence(self) -> None:
+        self._presence_due_s = time.monotonic() + PRESENCE_INTERVAL_S
+        for server in range(self.core.cell.f + 1):
+            if server != self.core.settings.server:
+                self._post(server, Presence(self.core.standing.value))
 
     def _arm(self) -> None:
         """Have the core's timer called when something is due that cannot wait for the next tick."""
@@ -388,14 +402,12 @@ class ReplicaServer:
         """Do what this server's way into the cell, or out of it, takes."""
         own = self.core.settings.server
         if output.has_new_standing:
-            for server in range(self.core.cell.f + 1):
-                if server != own:
-                    self._post(server, Presence(self.core.standing.value))
+            self._tell_presence()
             self._on_standing(self.core.standing)
         for payload in output.relays:
             # One server is enough: what is lost is ordered again when nothing moves.
-            receiver = min((server for server in self.core.cell.live_servers if server != own), default=None)
-            if receiver is not None:
+            # Not one that lives by the order as far as it is known here: in a former life that was this one itself.
+            for receiver in self.core.restart.serving()[:1]:
                 self._post(receiver, Relay(payload))
         if output.joins_with is not None:
             incarnation = self.driver.core.identity.incarnation
