@@ -20,6 +20,8 @@ class DomainSpecs:
         self._config = config
         self._paths = CellPaths.of(config)
         self._server: ServerSection = next(server for server in config.server if server.id == server_id)
+        self.image_override = ""
+        """Boots another image than the configuration says; only with `fault_injection`."""
 
     @property
     def storage(self) -> list[str]:
@@ -72,7 +74,8 @@ class DomainSpecs:
         from images.catalog import Catalog  # a cell of child processes needs no images
 
         catalog = Catalog(Path(self._config.hypervisor.image_dir))
-        image = catalog.resolve(self._server.image, is_fault_injection_allowed=self._config.fault_injection)
+        wanted = self.image_override or self._server.image
+        image = catalog.resolve(wanted, is_fault_injection_allowed=self._config.fault_injection)
         catalog.verify_boot_files(image)
         return DomainSpec(
             domain_id=domain,

@@ -32,6 +32,7 @@ from replica_manager.cell.cell_state import CellState, encode_joiners
 from replica_manager.cell.effects import RequestResolved, StateCompared, StateRefused
 from replica_manager.cell.roles import Role
 from replica_manager.cell_checkpoints import delete_checkpoints_before, put_checkpoint
+from replica_manager.clock import Clock, SystemClock
 from replica_manager.control.event_log import EventLog
 from replica_manager.core_output import CoreOutput
 from replica_manager.errors import CheckpointUnderWay
@@ -73,11 +74,6 @@ CHECKPOINT_ENTRIES = 20_000
 MANAGER_MESSAGES = (Votes, StableNotice, FetchResult, Result, StateDigests, Position, FetchPart, Part, Presence, Relay)
 
 
-def wall_clock_us() -> int:
-    """Return the wall clock in microseconds since 1970-01-01 UTC."""
-    return time.time_ns() // 1000
-
-
 def monotonic_ms() -> int:
     """Return the monotonic clock in milliseconds."""
     return time.monotonic_ns() // 1_000_000
@@ -97,6 +93,7 @@ class ReplicaServer:
         rejoin: Callable[[str], None],
         before_first_answer: Callable[[], None] = lambda: None,
         on_standing: Callable[[Standing], None] = lambda _standing: None,
+        clock: Clock | None = None,
     ) -> None:
         """Make the shell around `core`.
 
@@ -106,12 +103,14 @@ class ReplicaServer:
             stop: ends the process with a reason.
             rejoin: has this server come back without its memory, with a reason.
             on_standing: called when this server has become something else to the cell.
+            clock: of the machine, by default.
             before_first_answer: called once, before anything is told to a client that must not be forgotten.
         """
         self._before_first_answer: Callable[[], None] | None = before_first_answer
         self.core = core
         self.events = events
         self._stop = stop
+        self._clock: Clock = clock or SystemClock()
         self._loop = asyncio.get_running_loop()
         self.started_s = time.monotonic()
         self._rejoin = rejoin
@@ -197,7 +196,7 @@ class ReplicaServer:
 
     def submit(self, sink: ReplySink, submission: Submission) -> None:
         """Order a request."""
-        self.core.submit(sink, submission, wall_clock_us(), os.urandom(RANDOM_BYTES))
+        self.core.submit(sink, submission, self._clock.wall_us(), os.urandom(RANDOM_BYTES))
         self._touch()
 
     def forget(self, sink: ReplySink) -> None:
@@ -446,7 +445,7 @@ class ReplicaServer:
     def _record(self, kind: str, data: dict[str, Any]) -> None:
         if kind == "refreshed":
             self.refresh_count += 1
-            self.last_refresh = {"at_us": wall_clock_us(), "updates": data["updates"], "duration_ms": None}
+            self.last_refresh = {"at_us": self._clock.wall_us(), "updates": data["updates"], "duration_ms": None}
             started = self._refresh_started_ms.get(data["domain"])
             data["ms"] = None if started is None else monotonic_ms() - started
         self.events.record(kind, **data)

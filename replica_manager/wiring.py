@@ -23,6 +23,7 @@ from replica_manager.cell.cell_state import CellState
 from replica_manager.cell_checkpoints import delete_all_checkpoints, read_checkpoint
 from replica_manager.cell_paths import CellPaths
 from replica_manager.clean_stop import leave_mark, take_mark
+from replica_manager.clock import OffsetClock, SystemClock
 from replica_manager.config import Config
 from replica_manager.config_addresses import Address, parse_address
 from replica_manager.control.admin_http import AdminServer
@@ -30,6 +31,7 @@ from replica_manager.control.alarm_hook import AlarmHook
 from replica_manager.control.control_socket import ControlSocket
 from replica_manager.control.event_file import EventFile
 from replica_manager.control.event_log import EventLog
+from replica_manager.control.fault_commands import FaultCommands
 from replica_manager.control.leftovers import SERVED_MARK
 from replica_manager.control.member_process import PUBLISH_VARIABLE
 from replica_manager.control.state_watch import StateWatch
@@ -62,7 +64,7 @@ from replica_manager.part_spool import DirectorySpool
 from replica_manager.peer_messages import PeerMessage
 from replica_manager.recording.recorder import Recorder, recording_path
 from replica_manager.recording.recording_format import RecordingHead
-from replica_manager.replica_server import ReplicaServer, monotonic_ms, wall_clock_us
+from replica_manager.replica_server import ReplicaServer, monotonic_ms
 from replica_manager.server_handlers import ServerHandlers
 from replica_manager.server_settings import (
     agreement_settings,
@@ -104,9 +106,10 @@ async def run_server(
         StorageError, TransportError, HypervisorError, ImageError: what it needs cannot be had.
     """
     standing = Standing.SERVING if is_born else Standing.RETURNING
+    clock = OffsetClock(SystemClock())
     while True:
         async with contextlib.AsyncExitStack() as stack:
-            assembly = ServerAssembly(config, server_id, stack, standing)
+            assembly = ServerAssembly(config, server_id, stack, standing, clock)
             assembly.vouched, assembly.is_loss_accepted = frozenset(vouched), is_loss_accepted
             try:
                 await assembly.build()
@@ -124,16 +127,25 @@ async def run_server(
 class ServerAssembly:
     """The parts of one server; each is closed in the reverse order of its making."""
 
-    def __init__(self, config: Config, server_id: int, stack: contextlib.AsyncExitStack, standing: Standing) -> None:
+    def __init__(
+        self,
+        config: Config,
+        server_id: int,
+        stack: contextlib.AsyncExitStack,
+        standing: Standing,
+        clock: OffsetClock,
+    ) -> None:
         """Prepare; `build` does the work.
 
         Args:
             config: complete configuration.
             server_id: a server of it.
             stack: closes the parts.
+            clock: the wall clock, which an order may set wrong.
             standing: `SERVING` in a new cell, `RETURNING` with a memory (or the loss of it), `LEARNING` without.
         """
         self._standing = standing
+        self._clock = clock
         self._config = config
         self._id = server_id
         self._stack = stack
@@ -170,7 +182,7 @@ class ServerAssembly:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop, f"signal {number.name}")
         self._make_directories()
-        self.events = EventLog(self._id, wall_clock_us, EventFile(self._paths.event_file(self._id)))
+        self.events = EventLog(self._id, self._clock.wall_us, EventFile(self._paths.event_file(self._id)))
         self._stack.callback(self.events.close)
         if self._config.alarm.command:
             hook = AlarmHook(self._config.alarm, self._config.cell.name, self.events)
@@ -186,6 +198,7 @@ class ServerAssembly:
             self._rejoin,
             (self._paths.state_dir / SERVED_MARK).touch,
             self._on_standing,
+            self._clock,
         )
         self._halting.append(self.server.halt)
         # Who rejoins lives on in this process, as another server: this one must not go on beside it.
@@ -313,7 +326,7 @@ class ServerAssembly:
         skew_us = self._config.cell.max_clock_skew_ms * 1000
 
         def admit(payload: bytes) -> bytes:
-            return lower_timestamp(payload, wall_clock_us(), skew_us)
+            return lower_timestamp(payload, self._clock.wall_us(), skew_us)
 
         if self._standing is Standing.SERVING:
             return Node.born(Identity(own, 1), settings, members, random.Random(), monotonic_ms(), admit)
@@ -323,7 +336,9 @@ class ServerAssembly:
             return Node.recovered(
                 known, settings, members, content, random.Random(), monotonic_ms(), admit, self.vouched
             )
-        return Node.amnesiac(Identity(own, wall_clock_us()), settings, members, random.Random(), monotonic_ms(), admit)
+        return Node.amnesiac(
+            Identity(own, self._clock.wall_us()), settings, members, random.Random(), monotonic_ms(), admit
+        )
 
     def _make_domains(self) -> None:
         limits = self._config.limits
@@ -381,9 +396,10 @@ class ServerAssembly:
 
     async def _open_control(self) -> None:
         handlers = ServerHandlers(self._config, self.server, self.storage, self._channel.transport, self._stop)
+        faults = FaultCommands(self._config, self._clock, self.domains, self._specs, self.events)
         control = ControlSocket(
             self._paths.control_socket(self._id),
-            handlers.by_name() | OperatorOrders(self.server, self._leave).by_name(),
+            handlers.by_name() | OperatorOrders(self.server, self._leave).by_name() | {"inject": faults.inject},
             self._record,
         )
         await control.open()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from exec_wrapper.wire import FromWrapper, ToWrapper, WrapperHello
 from replica_manager.execution.errors import LinkError
@@ -20,6 +20,7 @@ from replica_manager.hypervisor.hypervisor import (
     DomainState,
     Hypervisor,
     HypervisorError,
+    UnknownDomain,
 )
 from replica_manager.identifiers import DomainId
 from replica_manager.loop_failures import raise_failure
@@ -202,6 +203,19 @@ class LocalDomains:
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(raise_failure)
         return task
+
+    async def strike(self, domain: DomainId, how: Literal["destroy", "suspend"]) -> None:
+        """Have the hypervisor do something that nobody here asked for, to see what comes of it.
+
+        Raises:
+            HypervisorError: there is no such domain, or the hypervisor refuses.
+        """
+        if domain not in self._domains:
+            raise UnknownDomain(f"{domain} is not a domain of this server")
+        if how == "destroy":
+            await self._hypervisor.destroy(domain, keep_disk=True)
+        else:
+            await self._hypervisor.suspend(domain)
 
     # -- what happens to domains -------------------------------------------------------------------------------
 
