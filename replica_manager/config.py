@@ -10,9 +10,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-CellName = Annotated[
-    str, Meta(pattern=r"^[a-z]([a-z0-9-]{0,22}[a-z0-9])?$", description="at most 24 of a-z, 0-9, inner -")
-]
+CELL_NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,22}[a-z0-9])?$"
+CellName = Annotated[str, Meta(pattern=CELL_NAME_PATTERN, description="at most 24 of a-z, 0-9, inner -")]
 """Part of paths, certificate names and names of network namespaces."""
 ExtraActive = Annotated[int, Meta(ge=0, le=16)]
 Faults = Annotated[int, Meta(ge=1, le=16)]

@@ -47,7 +47,7 @@ def check(path: Path, image_problem: ImageProblem | None = None) -> list[Finding
 
 
 def _examine(path: Path) -> tuple[Config, Report]:
-    text = _read(path)
+    text = read_text(path)
     if isinstance(text, Finding):
         return complete(decode({}, Report(is_partial=True)), path), Report(findings=[text])
     parsed = parse(text)
@@ -64,7 +64,8 @@ def _examine(path: Path) -> tuple[Config, Report]:
     return config, report
 
 
-def _read(path: Path) -> str | Finding:
+def read_text(path: Path) -> str | Finding:
+    """Return the text of a file that an operator wrote, or why it cannot be one."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:

@@ -29,7 +29,13 @@ READABLE_BOUND = 1 << 53
 
 def decode(values: Mapping[str, Any], report: Report) -> Config:
     """Return `values` as a configuration, with stand-ins for what is wrong; mistakes go to `report`."""
-    return _decode_section(Config, values, (), report)
+    return decode_as(Config, values, report)
+
+
+def decode_as(document: type[Section], values: Mapping[str, Any], report: Report) -> Section:
+    """Return `values` as a `document`, a file of another kind; see `decode`."""
+    report.document = document
+    return _decode_section(document, values, (), report)
 
 
 def section_fields(section: type[msgspec.Struct]) -> Sequence[FieldInfo]:
@@ -128,7 +134,10 @@ def _missing(field: FieldInfo, section: type[msgspec.Struct] | None, path: KeyPa
 def _stand_in(field: FieldInfo) -> Any:
     if not field.required:
         return msgspec.UNSET
-    return _STAND_INS[_strip_meta(field.type)[0]]
+    wanted, _ = _strip_meta(field.type)
+    if typing.get_origin(wanted) is typing.Literal:
+        return typing.get_args(wanted)[0]
+    return _STAND_INS[wanted]
 
 
 def _report_unknown(values: Mapping[str, Any], known: Sequence[str], path: KeyPath, report: Report) -> None:
@@ -136,24 +145,24 @@ def _report_unknown(values: Mapping[str, Any], known: Sequence[str], path: KeyPa
         if name not in known:
             is_section = isinstance(values[name], dict) or _is_list_of_tables(values[name])
             kind = "section" if is_section else "key"
-            report.error((*path, name), f"unknown {kind} `{name}`", _suggest_name(name, known, path))
+            report.error((*path, name), f"unknown {kind} `{name}`", _suggest_name(name, known, path, report))
 
 
 def _is_list_of_tables(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(element, dict) for element in value)
 
 
-def _suggest_name(name: str, known: Sequence[str], path: KeyPath) -> str:
-    homes = [home for home in _homes_of(name) if home != _section_name(path)]
+def _suggest_name(name: str, known: Sequence[str], path: KeyPath, report: Report) -> str:
+    homes = [home for home in _homes_of(name, report.document or Config) if home != _section_name(path)]
     if homes:
         return "it belongs " + " or ".join(homes)
     return did_you_mean(name, known)
 
 
-def _homes_of(name: str) -> list[str]:
+def _homes_of(name: str, document: type[msgspec.Struct]) -> list[str]:
     """Return where a key of exactly this name belongs."""
     homes = []
-    for field in section_fields(Config):
+    for field in section_fields(document):
         section, is_list = section_type(field)
         if section is None:
             if field.name == name:

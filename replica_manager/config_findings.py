@@ -56,6 +56,8 @@ class Report:
     """Keys on lines with syntax errors."""
     is_partial: bool = False
     """The file has syntax errors: what is missing may stand in a wrong line."""
+    document: type | None = None
+    """What kind of file this is; set by `config_decode`."""
     _tainted: set[KeyPath] = field(default_factory=set)
     """Keys whose value in the decoded configuration is not what the operator meant."""
 
