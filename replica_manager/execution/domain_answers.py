@@ -38,6 +38,9 @@ from replica_manager.voting.voter import Voter
 STATE_CREDIT = 4
 """Parts that may be on their way: hides a round trip without filling anybody's memory."""
 
+GAVE_UP = "the wrapper gave up"
+"""How the reason begins when a domain says itself that it cannot go on: nobody has caught it at anything."""
+
 
 class DomainAnswers:
     """The frames of the domains of this server."""
@@ -93,7 +96,7 @@ class DomainAnswers:
             case StatePart():
                 self._on_state_part(feed, frame, output)
             case Failed(text=text):
-                raise FeedMisuse(f"the wrapper gave up: {text}")
+                raise FeedMisuse(f"{GAVE_UP}: {text}")
             case Pong() | StateSet():
                 self._repair.on_frame(feed.domain, frame, output)
             case WrapperHello():

@@ -72,6 +72,12 @@ class EmulatedClient:
         self._stop_s = stop_s
         self._schedule(start_s)
 
+    def finish(self) -> None:
+        """Sends nothing any more; a request under way is still waited for."""
+        self._stop_s = min(self._stop_s, self._timers.time())
+        if self._timer is not None:
+            self.close()
+
     def close(self) -> None:
         """Stops at once; a request under way is not counted."""
         self.is_running = False

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from benchmarks.chaos.disk_faults import cut_off, fill, plug_in_again
 from benchmarks.null_cell import free_port
 from replica_manager.cell_paths import CellPaths
 from replica_manager.config import Config
@@ -22,7 +23,6 @@ from replica_manager.control.errors import ProcessError
 from replica_manager.control.leftovers import STATE_MARK
 from replica_manager.control.process_records import ProcessRecords
 from replica_manager.control.state_disks import attach_state_disks, detach_state_disks, find_state_disks
-from tests.faults_on_disk.disk_faults import cut_off, fill, plug_in_again
 
 pytestmark = [pytest.mark.disk, pytest.mark.slow]
 

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import pytest
 from sqlalchemy import Connection, select
 
+from benchmarks.chaos.disk_contents import database_on
 from images.catalog import Catalog, Image
 from replica_manager.server_settings import SYNC_MS
 from rubis_adapter.schema import bids, items, spare_state
 from tests.vm.auction_users import AuctionUser, auction_user
-from tests.vm.disk_contents import database_on
 from tests.vm.vm_cell import VmCell, running
 from tests.vm.waiting import until
 

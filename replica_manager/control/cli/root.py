@@ -43,6 +43,7 @@ COMMANDS: Mapping[str, _Lazy] = {
     "image": _Lazy("image", "image", "Build and check images of virtual machines."),
     "keys": _Lazy("keys", "keys", "Make and renew keys and certificates."),
     "bench": _Lazy("bench", "bench", "Measure, and write a report."),
+    "chaos": _Lazy("chaos", "chaos", "Run faults on a schedule under load, and check the outcome."),
     "demo": _Lazy("demo", "demo", "Serve RUBiS from a cell of real virtual machines, under load."),
     "version": _Lazy("about", "version", "Show the version."),
     "completion": _Lazy("about", "completion", "Print the completion script of a shell."),
