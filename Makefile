@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON_BIN := .venv/bin
 
-.PHONY: help setup demo test check format sim fuzz mutants bench-null bench-faults replay clean
+.PHONY: help setup demo test check format sim fuzz mutants bench-null bench-faults chaos replay clean
 
 help:  ## Say what the commands do
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,10 @@ bench-null: setup  ## Cost of replication alone; report in var/bench/null
 
 bench-faults: setup  ## How long clients wait when something fails; report and pictures in var/bench/faults
 	$(PYTHON_BIN)/spare bench faults
+
+SCHEDULES ?= standard pairs
+chaos: setup  ## Faults under load on real virtual machines: make chaos SCHEDULES="quick standard pairs"; reports in var/chaos
+	for schedule in $(SCHEDULES); do $(PYTHON_BIN)/spare chaos $$schedule --directory var/chaos/$$schedule || exit 1; done
 
 replay: setup  ## Record 5,000 requests live from virtual machines, execute them again in a fresh one; report in var/replay
 	$(PYTHON_BIN)/python -m benchmarks.machine_replay
