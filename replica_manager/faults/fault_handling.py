@@ -290,7 +290,7 @@ class FaultHandling:
             return
         active, passive = self._cell.domains_in(Role.ACTIVE), self._cell.domains_in(Role.PASSIVE)
         step = plan_roles(active, passive, self._cell.threshold, self._settings.extra_active, self._newest_voters())
-        if step is None:
+        if step is None or (not step.is_promotion and self._is_stalled()):
             return
         self._planned_at = self._cell.sequence
         self._roles_seen = (changed_at, now_ms)
@@ -298,6 +298,15 @@ class FaultHandling:
         output.proposals.append(encode_entry(kind(step.domain, self._cell.sequence)))
         data = {"domain": step.domain, "to": "active" if step.is_promotion else "passive", "reason": step.reason}
         output.events.append(NamedEvent("role_planned", data))
+
+    def _is_stalled(self) -> bool:
+        """Whether a number waits for votes: who was activated for it must not go before it could vote on it.
+
+        A machine may take longer to wake and to execute than roles are quiet before the next step: without this it is
+        demoted, offered in the next round, and demoted again.
+        """
+        record = self.lowest_open()
+        return record is not None and record.stalled_ms is not None and not record.is_held
 
     def _newest_voters(self) -> set[DomainId] | None:
         """Return who has voted on the newest stable number that is kept; None: none is."""

@@ -571,3 +571,16 @@ def test_a_clean_sleeper_is_taken_before_a_suspected_one() -> None:
     pass_time(cell, 350)
     assert outcomes(sink) == [Outcome.ANSWERED]
     assert roles(cell, Role.ACTIVE) == {ACTIVE_0, ACTIVE_1, PASSIVE_1}
+
+
+def test_who_was_activated_for_a_stalled_number_stays_until_it_could_vote() -> None:
+    """A machine may take longer to wake and to execute than roles are quiet before the planner's next step."""
+    cell = LockstepCell(1, is_repairing=False)
+    sink = RecordingSink()
+    (client,) = with_clients(cell, sink, 1)
+    cell.muted.update((ACTIVE_1, PASSIVE_0, PASSIVE_1))
+    cell.submit(0, sink, client, 1, b"append a x")
+    pass_time(cell, 5_000)
+    assert told(cell, "round_opened")
+    assert [data for data in told(cell, "role_planned") if data["to"] == "passive"] == []
+    assert roles(cell, Role.ACTIVE) >= {ACTIVE_0, ACTIVE_1, PASSIVE_0}
