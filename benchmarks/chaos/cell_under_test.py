@@ -4,6 +4,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks.chaos.fault_kinds import KINDS, Means
@@ -17,6 +18,7 @@ from replica_manager.control.cell_network import network_of
 from replica_manager.control.cell_up import bring_up
 from replica_manager.control.cell_view import CellView, look
 from replica_manager.control.control_client import ControlClient
+from replica_manager.control.errors import ControlTimeout
 from replica_manager.control.leftovers import find_machines, find_marked
 from replica_manager.control.member_process import member_command, start_member
 from replica_manager.control.process_records import ProcessRecord, ProcessRecords
@@ -40,6 +42,7 @@ TREACHEROUS = {"rubis": "rubis-mariadb+treacherous", "key-value": "key-value+tre
 ROUNDING = "rubis-mariadb+rounded-bids"
 ASK_TIMEOUT_S = 60.0
 END_PATIENCE_S = 60.0
+REPLACE_S = 600.0
 CONFIG = """# Made by `spare chaos`; `spare cell down -c` this file removes everything after a crash of the command.
 fault_injection = true
 
@@ -61,6 +64,7 @@ refresh_updates_max = {refresh_updates_max}
 
 [timeouts]
 crash_ms = {crash_ms}
+state_ms = {state_ms}
 """
 
 
@@ -82,6 +86,7 @@ def config_text(schedule: Schedule, images: Path) -> str:
         service=service,
         refresh_updates_max=cell.refresh_updates_max,
         crash_ms=cell.crash_ms,
+        state_ms=cell.state_ms,
     )
     rounding = rounding_servers(schedule)
     for server in range(cell.f + 1):
@@ -122,6 +127,28 @@ class CellUnderTest:
         """
         self.down(report)
         bring_up(self.config, self.network, report)
+
+    def keep_one_rounding(self, report: Report) -> None:
+        """Replace the sleeper of each server that booted with databases that round; what boots from now on is sound.
+
+        Two bad domains on one server are two faults.
+
+        Raises:
+            ControlTimeout: the sleeper is not replaced in time.
+            ControlError: the server refuses.
+        """
+        for server in rounding_servers(self.schedule):
+            sleeper = self.resolve(f"s{server}.passive", self.look()).domain
+            report(f"replacing {sleeper}, so that one database rounds and not two")
+            self.inject(server, action="boot-image", image=self.config.service.image)
+            self.inject(server, action="stop-domain", domain=sleeper, how="destroy")
+            if not wait_for(partial(self._is_replaced, sleeper), REPLACE_S):
+                raise ControlTimeout(f"{sleeper} is not replaced after {REPLACE_S:g} s")
+
+    def _is_replaced(self, domain: str) -> bool:
+        view = self.look()
+        roles = {row["domain"]: row["role"] for row in view.domains()}
+        return view.state == "serving" and roles.get(domain) in (None, "retired")
 
     def down(self, report: Report) -> None:
         """End it and remove what it made, its state too; idempotent."""

@@ -110,11 +110,9 @@ class Injector:
         self._load.give_order(order, is_for_passive=part.target.endswith(".passive"))
 
     def _rounding(self, injected: Injected, view: CellView) -> None:
-        """It rounds from the start; what takes its place shall not."""
-        server = injected.target.server
-        self._cell.inject(server, action="boot-image", image=self._cell.config.service.image)
-        rows = [row for row in view.domains() if row["server"] == server]
-        injected.to_be_replaced = frozenset(str(row["domain"]) for row in rows)
+        """It rounds from the start, see `CellUnderTest.keep_one_rounding`; here is only noted who it is."""
+        injected.target = self._cell.resolve(f"s{injected.target.server}.active", view)
+        injected.to_be_replaced = frozenset((injected.target.domain,))
 
     def _command(self, injected: Injected, view: CellView) -> None:
         part, target = injected.part, injected.target

@@ -1,7 +1,8 @@
 """Draws the throughput over time with the faults marked; matplotlib is optional (`pip install spare[bench]`)."""
 
 import importlib.util
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,15 @@ def draw(document: Mapping[str, Any], path: Path) -> None:
         axes.axvline(fault["at_s"], color="tab:red", linewidth=0.8)
         if restored_s is not None:
             axes.axvspan(fault["at_s"], fault["at_s"] + restored_s, color="tab:red", alpha=0.08, linewidth=0)
-        axes.text(fault["at_s"], top, f" {fault['kind']} {fault['target']}", rotation=90, va="top", fontsize=7)
+    for at_s, label in _labels(document["faults"]):
+        axes.text(at_s, top, f" {label}", rotation=90, va="top", fontsize=7)
     axes.set(xlabel="seconds", ylabel="replies per second", ylim=(0, top * 1.05))
     axes.set_title(f"{document['schedule']}: from a fault (line) to full redundancy (end of the band)")
     figure.savefig(path, dpi=120)
+
+
+def _labels(faults: Sequence[Mapping[str, Any]]) -> Iterator[tuple[float, str]]:
+    """Yield one label per step: faults at a time would write over each other."""
+    for _, group in itertools.groupby(faults, key=lambda fault: fault["step"]):
+        together = list(group)
+        yield together[0]["at_s"], " + ".join(f"{fault['kind']} {fault['target']}" for fault in together)

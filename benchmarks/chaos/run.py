@@ -92,6 +92,7 @@ def _run(settings: ChaosSettings, report: Report) -> dict[str, Any]:
     cell = CellUnderTest(settings.schedule, settings.directory, settings.images)
     try:
         cell.up(report)
+        cell.keep_one_rounding(report)
         document = head | _Run(settings, cell, report).execute()
     finally:
         report("removing the cell")
@@ -271,20 +272,9 @@ class _Run:
         view = self._cell.look()
         if view.state != "serving":
             return False
-        present = {row["domain"]: row for row in view.domains() if row["role"] in ("active", "passive")}
+        present = {row["domain"] for row in view.domains() if row["role"] in ("active", "passive")}
         waiting = [domain for one in struck for domain in one.to_be_replaced if domain in present]
-        if not waiting:
-            return len(present) == 2 * len(self._cell.servers)
-        self._maybe_strike_sleeper(struck, present)
-        return False
-
-    def _maybe_strike_sleeper(self, struck: Sequence[Injected], present: Mapping[str, Any]) -> None:
-        """A sleeping database that would round tells nobody: it goes too, when its server has another one."""
-        for one in struck:
-            if one.part.kind == "rounding-database" and self._effect(one).evidence:
-                left = [domain for domain in sorted(one.to_be_replaced) if domain in present]
-                if len(left) < len(one.to_be_replaced) and present[left[0]]["role"] == "passive":
-                    self._cell.inject(one.target.server, action="stop-domain", domain=left[0], how="destroy")
+        return not waiting and len(present) == 2 * len(self._cell.servers)
 
     def _standing_in_words(self) -> str:
         view = self._cell.look()

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from benchmarks.chaos.fault_kinds import FaultName
-from replica_manager.config import CrashMilliseconds, DiskMib, Faults
+from replica_manager.config import CrashMilliseconds, DiskMib, Faults, Milliseconds
 
 Seconds = Annotated[float, Meta(ge=0, le=3600)]
 """At most an hour: more is a mistaken unit."""
@@ -35,6 +35,8 @@ class CellPart(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Size of each server's own file system; needed by `fill-disk`."""
     crash_ms: CrashMilliseconds = 4000
     """Silence after which a server is taken for crashed."""
+    state_ms: Milliseconds = 120_000
+    """How long nothing may move while a domain gives or takes a state; a hanging one holds a repair up for as long."""
 
 
 class LoadPart(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

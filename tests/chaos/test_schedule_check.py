@@ -28,7 +28,7 @@ def with_fault(fault: str, head: str = HEAD) -> str:
     return f"{head}[[step]]\nfault = [{{ {fault} }}]\n"
 
 
-@pytest.mark.parametrize("name", ["quick", "standard", "pairs"])
+@pytest.mark.parametrize("name", ["quick", "quick-pairs", "standard", "pairs"])
 def test_the_shipped_schedules_have_no_mistakes(name: str) -> None:
     assert load_schedule(find_schedule(name)).step
 
@@ -47,8 +47,9 @@ def test_the_quick_schedule_has_every_kind_that_needs_no_machine() -> None:
     }
 
 
-def test_the_pairs_are_two_faults_at_a_time_in_a_cell_that_tolerates_two() -> None:
-    schedule = load_schedule(find_schedule("pairs"))
+@pytest.mark.parametrize("name", ["quick-pairs", "pairs"])
+def test_the_pairs_are_two_faults_at_a_time_in_a_cell_that_tolerates_two(name: str) -> None:
+    schedule = load_schedule(find_schedule(name))
     assert [len(step.fault) for step in schedule.step] == [2] * 6
     assert schedule.cell.f == 2
 

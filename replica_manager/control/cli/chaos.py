@@ -21,8 +21,9 @@ def chaos(
 ) -> None:
     """Run the schedule FILE of faults on a one-machine cell under load, and check the outcome.
 
-    FILE is a TOML file, or the name of a shipped schedule: `quick` (key-value store in child processes, minutes),
-    `standard` (RUBiS in virtual machines, f = 1, every kind of fault), `pairs` (f = 2, two faults at a time).
+    FILE is a TOML file, or the name of a shipped schedule: `quick` (key-value store in child processes, two
+    minutes, every kind of fault), `quick-pairs` (the same with f = 2, two faults at a time), `standard` and `pairs`
+    (RUBiS in virtual machines).
 
     Makes a cell of its own and removes it at the end, also after Ctrl-C.  Succeeds only if no request failed, no
     acknowledged write is lost or doubled, nobody was convicted wrongly, all states are equal, and every fault showed.
