@@ -19,6 +19,7 @@ from replica_manager.control.cell_up import bring_up
 from replica_manager.control.cell_view import CellView, look
 from replica_manager.control.control_client import ControlClient
 from replica_manager.control.errors import ControlTimeout
+from replica_manager.control.keeper_process import end_keeper
 from replica_manager.control.leftovers import find_machines, find_marked
 from replica_manager.control.member_process import member_command, start_member
 from replica_manager.control.process_records import ProcessRecord, ProcessRecords
@@ -110,6 +111,10 @@ class CellUnderTest:
         self.config: Config = load(file)
         self.paths = CellPaths.of(self.config)
         self.network = network_of(self.config)
+        self._process_records = ProcessRecords(self.paths.processes)
+        self._known: dict[int, ProcessIdentity] = {}
+        """The process of each server, when it was looked at last."""
+        self._seen_dead: set[int] = set()
         self.clients_namespace = namespace_name(self.config.cell.name, "clients")
 
     @property
@@ -158,6 +163,7 @@ class CellUnderTest:
 
     def power_off(self) -> None:
         """End every process at once, as a power cut does; disks stay as they are."""
+        end_keeper(self.paths, lambda _: None)
         victims = [record.identity for record in self._records()]
         victims += [*find_machines(self.paths), *find_marked(self.paths)]
         _kill(victims)
@@ -204,23 +210,43 @@ class CellUnderTest:
         """Return the process of a server's replica manager."""
         return next(one for one in self._records() if one.kind == "server" and one.member == server)
 
+    def hold(self, server: int) -> None:
+        """Let a server stay away once its process has ended, until `ensure_running`: the keeper leaves it alone."""
+        self._process_records.hold("server", server)
+
     def kill_manager(self, server: int) -> None:
         """End the replica manager alone; its virtual machines go on running."""
+        self.hold(server)
         _kill([self.manager(server).identity])
 
     def crash_server(self, server: int) -> None:
         """End everything that runs on a server."""
+        self.hold(server)
         inside = local_cell.processes(self.config.cell.name)[namespace_name(self.config.cell.name, f"s{server}")]
         _kill([identity for pid in inside if (identity := identify(pid)) is not None])
 
-    def ensure_running(self, server: int) -> bool:
-        """Start the server's process if it has ended; tell whether that was needed."""
-        record = self.manager(server)
-        if record.is_alive:
+    def ensure_running(self, server: int) -> None:
+        """Start the server's process if it has ended, and leave it to the keeper again."""
+        if not self.manager(server).is_alive:
+            command = member_command("server", server, self.config.path)
+            start_member(self.paths, self.network, "server", server, command)
+        self._process_records.release("server", server)
+        self._known[server] = self.manager(server).identity
+
+    def has_ended_by_itself(self, server: int) -> bool:
+        """Tell, once, whether the server's process has ended though nobody ended it; the keeper starts it again."""
+        record, known = self.manager(server), self._known.get(server)
+        self._known[server] = record.identity
+        if known is None or self._process_records.is_held("server", server):
             return False
-        command = member_command("server", server, self.config.path)
-        start_member(self.paths, self.network, "server", server, command)
-        return True
+        if not record.is_alive and server not in self._seen_dead:
+            self._seen_dead.add(server)
+            return True
+        has_changed = record.identity != known
+        was_told = has_changed and server in self._seen_dead
+        if has_changed:
+            self._seen_dead.discard(server)
+        return has_changed and not was_told
 
     def freeze(self, server: int) -> None:
         """Stop the replica manager without ending it."""
@@ -241,7 +267,7 @@ class CellUnderTest:
         return namespaces.call_in(self.clients_namespace, action)
 
     def _records(self) -> Sequence[ProcessRecord]:
-        return ProcessRecords(self.paths.processes).read()
+        return self._process_records.read()
 
 
 def _kill(victims: Sequence[ProcessIdentity]) -> None:

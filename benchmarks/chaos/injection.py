@@ -151,6 +151,7 @@ class Injector:
 
     def _fill(self, injected: Injected, view: CellView) -> None:
         server = injected.target.server
+        self._cell.hold(server)
         filling = fill(self._cell.paths.state("server", server))
         self._later(injected, injected.part.duration_s, partial(self._make_room, server, filling))
 
