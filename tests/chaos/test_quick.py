@@ -4,6 +4,7 @@ The whole schedule runs in the suite, as an operator runs it.
 """
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,14 @@ from typing import Any
 
 import pytest
 
+from replica_manager.control.cli.exit_codes import ExitCode
+from replica_manager.control.processes import find_processes
 from replica_manager.network import namespaces
 
 pytestmark = [pytest.mark.netns, pytest.mark.disk, pytest.mark.slow, pytest.mark.timeout(900)]
 
 KINDS = 17
+PATIENCE_S = 120.0
 
 
 def chaos(directory: Path, file: str, *words: str) -> "subprocess.CompletedProcess[str]":
@@ -53,3 +57,18 @@ def test_a_schedule_with_mistakes_starts_nothing(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert f"{file}:6: error: step[0].fault[0].target" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
+    """No process, no namespace, no mount; the exit code says why."""
+    command = [sys.executable, "-P", "-m", "replica_manager", "chaos", "quick", "--directory", str(tmp_path)]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    lines = iter(process.stderr.readline, "")
+    assert any("shown by" in line for line in lines)
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=PATIENCE_S)[1]
+    assert process.returncode == ExitCode.INTERRUPTED, rest
+    assert not [name for name in namespaces.names() if "chaos-quick" in name]
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+    assert not list(find_processes(lambda proc: str(tmp_path).encode() in (proc / "cmdline").read_bytes()))
