@@ -4,7 +4,10 @@ import enum
 
 
 class Standing(enum.Enum):
-    """How a server takes part.  Managers tell it each other whenever a link is new or it has changed."""
+    """How a server takes part.
+
+    Managers tell it each other whenever a link is new or it has changed, and again and again while they do not serve.
+    """
 
     SERVING = "serving"
     """It orders, executes and answers."""
