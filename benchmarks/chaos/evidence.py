@@ -17,6 +17,8 @@ RUNNER = -1
 """The `server` of events that the runner itself has recorded."""
 EVIDENCE_MAX = 8
 """Event ids named for a fault; a flood has hundreds."""
+CONVICTED = "convicted"
+"""How the reason of a role begins that a domain has lost for what it said, or for its state."""
 _ACCUSING = ("vote_contradicts", "domain_misbehaved")
 """Events that prove a domain faulty: it said something that no correct domain says."""
 
@@ -87,15 +89,16 @@ def wrong_convictions(events: Iterable[Event], faulty: Collection[str]) -> list[
     found: dict[str, dict[str, Any]] = {}
     for event in events:
         domain = str(event["data"].get("domain", ""))
-        gave_up = str(event["data"].get("reason", "")).startswith(GAVE_UP)
-        if (
-            event["kind"] in _ACCUSING
-            and not gave_up
-            and domain not in faulty
-            and domain.partition(".")[0] not in faulty
-        ):
+        if _accuses(event) and domain not in faulty and domain.partition(".")[0] not in faulty:
             found.setdefault(domain, {"domain": domain, "event": event_id(event), "kind": event["kind"]})
     return list(found.values())
+
+
+def _accuses(event: Event) -> bool:
+    reason = str(event["data"].get("reason", ""))
+    if event["kind"] == "role_changed":
+        return reason.startswith(CONVICTED)
+    return event["kind"] in _ACCUSING and not reason.startswith(GAVE_UP)
 
 
 class Straightener:

@@ -77,6 +77,12 @@ def test_only_domains_that_were_not_ordered_to_lie_are_convicted_wrongly() -> No
     ]
 
 
+def test_a_conviction_for_a_state_is_one_and_a_replacement_is_none() -> None:
+    replaced = event("role_changed", domain="s0.g1", role="retired", reason="replaced by s0.g3")
+    convicted = event("role_changed", domain="s0.g2", role="retired", reason="convicted: its state differs")
+    assert [one["domain"] for one in wrong_convictions([replaced, convicted], set())] == ["s0.g2"]
+
+
 def test_events_of_a_server_with_a_wrong_clock_get_the_right_time() -> None:
     straightener = Straightener()
     hour_us = 3_600_000_000
