@@ -58,6 +58,9 @@ def examine(text: str) -> tuple[Schedule, Report]:
         report.error(("step",), "a schedule needs a step", "write [[step]] and below it [[step.fault]]")
     if schedule.cell.driver == "subprocess" and schedule.cell.service == "rubis":
         report.error(("cell", "driver"), "the auction site needs virtual machines", 'driver = "libvirt"')
+    if schedule.cell.driver == "libvirt" and schedule.cell.service == "key-value":
+        message = "the stores of a key-value cell are read where child processes have them, not in virtual machines"
+        report.error(("cell", "driver"), message, 'driver = "subprocess"')
     for index, step in enumerate(schedule.step):
         _check_step(schedule, ("step", index), step.fault, report)
     return schedule, report

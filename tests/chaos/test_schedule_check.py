@@ -94,6 +94,14 @@ def test_a_rounding_database_is_there_from_the_start() -> None:
     assert [message for _, _, message in found] == ["`rounding-database` has to be in the first step"]
 
 
+@pytest.mark.parametrize(("service", "driver"), [("rubis", "subprocess"), ("key-value", "libvirt")])
+def test_a_service_runs_where_its_databases_can_be_read(service: str, driver: str) -> None:
+    head = f'[cell]\nservice = "{service}"\ndriver = "{driver}"\n[load]\nclients = 2\n'
+    assert [(line, path) for line, path, _ in messages(with_fault('kind = "hang", target = "s0.active"', head))] == [
+        (3, "cell.driver")
+    ]
+
+
 def test_a_schedule_without_steps_is_none() -> None:
     assert [path for _, path, _ in messages(HEAD)] == ["step"]
 
