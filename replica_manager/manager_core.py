@@ -462,6 +462,7 @@ class ManagerCore:
 
     def on_peer_up(self, server: int) -> None:
         """A link to a peer is new: what was in flight may be lost."""
+        self.membership.say_presence(server, self._output)
         self.catch_up.resend(server, self.requests, self.feeds, self._output)
 
     # -- what voting finds -------------------------------------------------------------------------------------

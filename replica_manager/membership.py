@@ -10,6 +10,7 @@ from replica_manager.cell.effects import CellRestarted
 from replica_manager.cell.entries import Convicted, DomainReady, RepairPoint, Stopped, Suspected, decode_entry
 from replica_manager.cell.roles import Role
 from replica_manager.core_output import CoreOutput, NamedEvent
+from replica_manager.peer_messages import Presence, Relay
 from replica_manager.recovery.abandonment import Abandonment
 from replica_manager.recovery.cell_restart import CellRestart
 from replica_manager.recovery.repair import Repair
@@ -69,9 +70,16 @@ class Membership:
     def _stand(self, standing: Standing, output: CoreOutput) -> None:
         self.standing = standing
         output.has_new_standing = True
+        for server in range(self._cell.f + 1):
+            if server != self._server:
+                self.say_presence(server, output)
         output.events.append(NamedEvent("standing_changed", {"standing": standing.value}))
 
     # -- peers -------------------------------------------------------------------------------------------------
+
+    def say_presence(self, server: int, output: CoreOutput) -> None:
+        """Tell a peer what this server is: once per connection, and when it has changed."""
+        output.sends.append((server, Presence(self.standing.value)))
 
     def on_presence(self, server: int, standing: Standing) -> None:
         """A peer says what it is."""
@@ -110,9 +118,14 @@ class Membership:
 
     def relay(self, output: CoreOutput) -> None:
         """Have others order what a server in no quorum cannot."""
-        if self.standing is Standing.LEARNING:
-            output.relays = [payload for payload in output.proposals if isinstance(decode_entry(payload), RELAYED)]
-            output.proposals = []
+        if self.standing is not Standing.LEARNING:
+            return
+        wanted = [payload for payload in output.proposals if isinstance(decode_entry(payload), RELAYED)]
+        # One server is enough: what is lost is ordered again when nothing moves.
+        receiver = min((server for server in self._cell.live_servers if server != self._server), default=None)
+        if receiver is not None:
+            output.sends.extend((receiver, Relay(payload)) for payload in wanted)
+        output.proposals = []
 
     # -- coming back -------------------------------------------------------------------------------------------
 
