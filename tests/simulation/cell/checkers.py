@@ -24,9 +24,10 @@ SKEW_US = 1_000_000
 def check_order(history: History) -> None:
     """A1: every server delivers the same sequence of entries."""
     longest = history.longest_order
-    for server, order in history.orders.items():
-        for position, entry in enumerate(order):
-            require(entry == longest[position], "order", f"server {server} differs at {position + 1}")
+    for order in history.orders:
+        for position, entry in enumerate(order.entries, order.first):
+            is_same = 0 < position <= len(longest) and entry == longest[position - 1]
+            require(is_same, "order", f"server {order.server} differs at {position}")
 
 
 def check_at_most_once(history: History) -> None:
@@ -99,6 +100,7 @@ def check_linearizable(history: History, model: Model) -> None:
     for operation in history.operations:
         identity = (operation.client, operation.number)
         require(not operation.is_skipped or identity in model.skipped_requests, "skipped requests", operation)
+        require(not operation.is_lost or identity in model.replies, "a lost reply is one of an execution", operation)
     answered = [operation for operation in history.operations if operation.replied_us >= 0]
     placed = []
     for operation in answered:
@@ -138,7 +140,7 @@ def check_stable(history: History, model: Model) -> None:
     """What a server took for stable, reply and update, is what a correct replica says."""
     for sequence, digests in history.stable.items():
         right = model.digests[sequence]
-        wrong = {server for server, digest in digests.items() if digest != right}
+        wrong = {server for server, digest in digests if digest != right}
         require(not wrong, "only what is right becomes stable", f"{sequence} on servers {wrong}")
 
 

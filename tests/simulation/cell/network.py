@@ -32,6 +32,7 @@ class Network:
         self._cut: set[tuple[MemberId, MemberId]] = set()
         self.on_healed: Callable[[MemberId, MemberId], None] = lambda _sender, _receiver: None
         self.lost_count = 0
+        self._sure_us: dict[tuple[MemberId, MemberId], int] = {}
 
     def join(self, member: MemberId, receive: Receive) -> None:
         """Deliver what is sent to `member` to `receive`."""
@@ -68,9 +69,28 @@ class Network:
             delay_us = 50 + int(draw.random() * faults.latency_us_max)
             if faults.spike and draw.random() < faults.spike:
                 delay_us *= 100
-            self._world.after(delay_us, lambda: self._deliver(sender, receiver, messages))
+            self._deliver_after(delay_us, sender, receiver, messages)
 
-    def _deliver(self, sender: MemberId, receiver: MemberId, messages: list[object]) -> None:
-        receive = self._receivers.get(receiver)
-        if receive is not None:
-            receive(sender, messages)
+    def send_in_order(self, sender: MemberId, receiver: MemberId, message: object) -> None:
+        """Send what is said once per connection: it comes in this order, unless there is no connection."""
+        if (sender, receiver) in self._cut:
+            return
+        link, now_us = (sender, receiver), self._world.now_us
+        due_us = now_us + 50 + int(self._world.random.random() * self.faults.latency_us_max)
+        self._sure_us[link] = due_us = max(due_us, self._sure_us.get(link, 0))
+        self._deliver_after(due_us - now_us, sender, receiver, [message])
+
+    def is_cut(self, one: MemberId, other: MemberId) -> bool:
+        """Whether nothing gets through in one of the directions."""
+        return (one, other) in self._cut or (other, one) in self._cut
+
+    def _deliver_after(self, delay_us: int, sender: MemberId, receiver: MemberId, messages: list[object]) -> None:
+        """A connection is one of two processes: whoever starts again gets nothing that was meant for the former one."""
+        receivers = self._receivers
+        to, of = receivers.get(receiver), receivers.get(sender)
+
+        def arrive() -> None:
+            if to is not None and receivers.get(receiver) is to and receivers.get(sender) in (of, None):
+                to(sender, messages)
+
+        self._world.after(delay_us, arrive)
