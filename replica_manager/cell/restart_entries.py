@@ -54,4 +54,4 @@ def conclude_restart(cell: "CellState", sequence: int) -> list[Effect]:
     for domain, _ in current.cursors:
         # All execute what is left of the log, so all are active until the planner sends some to sleep.
         effects.append(cell.table.change(cell.domains[domain], Role.ACTIVE, "back after a restart", sequence))
-    return [*effects, CellRestarted(current.cursors, current.settled_through(cell.threshold))]
+    return [*effects, CellRestarted(current.cursors, current.settled_through(cell.threshold, cell.f_prime))]
