@@ -47,8 +47,8 @@ class History:
         self._newest: dict[int, Order] = {}
         self.longest_order: list[Entry | Change] = []
         """The order as whoever was first knew it."""
-        self.names_used: set[DomainId] = set()
-        """Of all domains that were ever booted."""
+        self.names_known: set[DomainId] = set()
+        """Of all domains that the cell has ever known."""
         self.operations: list[Operation] = []
         self.events: Counter[str] = Counter()
         self.faulty: dict[DomainId, str] = {}
@@ -104,6 +104,8 @@ class History:
             rounds = self.rounds.setdefault(data["sequence"], set())
             rounds.add(data["round"])
             self.events["second round"] += len(rounds) > 1
+        if kind == "role_changed":
+            self.names_known.add(data["domain"])
         if kind == "repaired":
             self.repairs[server] += 1
             self.events["second repair"] += self.repairs[server] > 1

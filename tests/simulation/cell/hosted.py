@@ -81,7 +81,7 @@ class HostedDomains:
     def boot_fresh(self, domain: DomainId) -> None:
         """Boot from a clean image."""
         server = self._server
-        require(domain not in server.history.names_used, "names of domains are never used again", domain)
+        require(domain not in server.history.names_known, "names of domains are never used again", domain)
         server.history.fresh.add(domain)
         self.on_boot(domain)
         self._start(domain, FakeDisk(), BOOT_US)
@@ -96,7 +96,6 @@ class HostedDomains:
 
     def _start(self, domain: DomainId, disk: FakeDisk, boot_us: tuple[int, int]) -> None:
         server = self._server
-        server.history.names_used.add(domain)
         self.disks[domain] = disk
         self.running[domain] = FakeDomain(domain, ROWS_PER_PART, disk)
         self._known.add(domain)

@@ -38,6 +38,8 @@ from tests.simulation.fake_part_spool import MemorySpool
 from tests.simulation.fake_storage import FakeStableStorage
 
 TICK_US = 50_000
+EPOCH_US = 1_700_000_000_000_000
+"""What an exact clock shows at the begin."""
 REJOIN_US = (50_000, 300_000)
 """From the end of a process that has to rejoin to the begin of the next."""
 NOTICE_US = (500, 3_000_000)
@@ -76,7 +78,7 @@ class SimulatedServer(SimulatedMember):
 
     def start(self, wanted: Standing) -> None:
         """A process starts, as production's `run_server` has it."""
-        memory = recall(self.storage, wanted, is_synced=True)
+        memory = recall(self.storage, wanted, is_complete=True)
         settings = self._options.core_settings(self.number)
         self.core = ManagerCore(settings, self.world.now_ms, memory.standing, memory.cell)
         self.core.voter.on_prefix = self._on_stable
@@ -179,7 +181,7 @@ class SimulatedServer(SimulatedMember):
     @property
     def wall_us(self) -> int:
         """This server's clock."""
-        return 1_000_000_000 + self.world.now_us + self.clock_offset_us
+        return EPOCH_US + self.world.now_us + self.clock_offset_us
 
     def _tick(self) -> None:
         self.core.on_timer(self.world.now_ms)
@@ -266,7 +268,7 @@ class SimulatedServer(SimulatedMember):
             self.touch()
 
     def _peers(self) -> list[int]:
-        near = {*self.core.cell.live_servers, *self.core.learners}
+        near = {*self.core.cell.live_servers, *self.core.membership.learners}
         return [server for server in sorted(near) if server != self.number]
 
     def _tell_position(self, peer: int) -> None:
@@ -281,6 +283,7 @@ class SimulatedServer(SimulatedMember):
         for payload in output.proposals:
             self._propose(payload)
         self._tell_peers(output)
+        self.hosted.held -= {resolution.sequence for resolution in output.resolved}
         for domain, frame in output.frames:
             self.hosted.feed(domain, frame)
         for domain, action in output.power:
@@ -307,7 +310,6 @@ class SimulatedServer(SimulatedMember):
                 self.post(MemberId.server(peer), message)
 
     def _note(self, output: CoreOutput) -> None:
-        self.hosted.held -= {resolution.sequence for resolution in output.resolved}
         for resolution in output.resolved:
             self.history.resolutions[resolution.token] = resolution
         for event in output.events:
