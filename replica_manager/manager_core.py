@@ -412,7 +412,7 @@ class ManagerCore:
             case Part():
                 self.repair.on_part(message, self._output)
             case Presence(standing=standing):
-                self.membership.on_presence(server, Standing(standing))
+                self.membership.on_presence(server, Standing(standing), self._output)
             case Relay(payload=payload):
                 if server in self.membership.learners:
                     self._output.proposals.append(payload)
@@ -509,6 +509,7 @@ class ManagerCore:
         self.voter.now_ms = now_ms
         self._needs_pump = True
         self.gate.retry(self._output)
+        self.membership.maybe_ask(now_ms, self._output)
         if self.membership.is_coming_back:
             self.membership.look_around(now_ms, self._output)
             return

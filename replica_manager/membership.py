@@ -17,6 +17,7 @@ from replica_manager.recovery.repair import Repair
 from replica_manager.standing import Standing
 
 JOIN_AGAIN_MS = 1_000
+ASK_AGAIN_MS = 1_000
 RELAYED = (RepairPoint, DomainReady, Stopped, Suspected, Convicted)
 """Entries that a server in no quorum has others order."""
 
@@ -47,6 +48,8 @@ class Membership:
         """
         self._server = server
         self.standing = standing
+        self.incarnation = 1
+        """Under which this server joins, or has joined; the shell sets it before anything is delivered."""
         self._cell = cell
         self._repair = repair
         self._restart = restart
@@ -56,6 +59,7 @@ class Membership:
         self._abandonment = Abandonment(server, patience_ms, cell, self.learners)
         self._has_asked_to_leave = False
         self._join_at_ms = 0
+        self._ask_at_ms = 0
         repair.is_joining = standing is Standing.LEARNING
 
     @property
@@ -70,9 +74,7 @@ class Membership:
     def _stand(self, standing: Standing, output: CoreOutput) -> None:
         self.standing = standing
         output.has_new_standing = True
-        for server in range(self._cell.f + 1):
-            if server != self._server:
-                self.say_presence(server, output)
+        self._say_presence_to_all(output)
         output.events.append(NamedEvent("standing_changed", {"standing": standing.value}))
 
     # -- peers -------------------------------------------------------------------------------------------------
@@ -81,9 +83,22 @@ class Membership:
         """Tell a peer what this server is: once per connection, and when it has changed."""
         output.sends.append((server, Presence(self.standing.value)))
 
-    def on_presence(self, server: int, standing: Standing) -> None:
+    def _say_presence_to_all(self, output: CoreOutput) -> None:
+        for server in range(self._cell.f + 1):
+            if server != self._server:
+                self.say_presence(server, output)
+
+    def maybe_ask(self, now_ms: int, output: CoreOutput) -> None:
+        """Who does not serve says so again and again: what is said back may be lost, and this server waits for it."""
+        if self.standing is not Standing.SERVING and now_ms >= self._ask_at_ms:
+            self._ask_at_ms = now_ms + ASK_AGAIN_MS
+            self._say_presence_to_all(output)
+
+    def on_presence(self, server: int, standing: Standing, output: CoreOutput) -> None:
         """A peer says what it is."""
         self._restart.note_peer(server, standing)
+        if standing is not Standing.SERVING and self.standing is Standing.SERVING:
+            self.say_presence(server, output)
         self._note_learners()
 
     def on_peer_down(self, server: int) -> None:
@@ -93,21 +108,23 @@ class Membership:
 
     def _note_learners(self) -> None:
         """Whoever learns and is not live (any more) gets what live servers get."""
-        learning = self._restart.learning_peers()
-        if self.standing is Standing.LEARNING:
-            learning.add(self._server)
         self.learners.clear()
-        self.learners.update(learning.difference(self._cell.live_servers))
+        self.learners.update(self._restart.learning_peers().difference(self._cell.live_servers))
+        if self.standing is Standing.LEARNING:
+            # Even where the order, as far as it is read here, has this server among the live ones: in a former life.
+            self.learners.add(self._server)
         self._on_learners()
 
     # -- coming in ---------------------------------------------------------------------------------------------
 
     def on_membership_changed(self, output: CoreOutput) -> None:
         """A server left or joined."""
-        self._note_learners()
-        if self.standing is Standing.LEARNING and self._server in self._cell.live_servers:
+        own = self._cell.members[self._server]
+        # A learner reads of its former lives too, in which it joined, or was there from the start.
+        if self.standing is Standing.LEARNING and own.is_live and own.incarnation == self.incarnation:
             self._repair.is_joining = False
             self._stand(Standing.SERVING, output)
+        self._note_learners()
 
     def maybe_join(self, now_ms: int, output: CoreOutput) -> None:
         """Ask to be named when two domains are filled; again and again until it is so."""
@@ -121,9 +138,9 @@ class Membership:
         if self.standing is not Standing.LEARNING:
             return
         wanted = [payload for payload in output.proposals if isinstance(decode_entry(payload), RELAYED)]
-        # One server is enough: what is lost is ordered again when nothing moves.
-        receiver = min((server for server in self._cell.live_servers if server != self._server), default=None)
-        if receiver is not None:
+        # One server is enough: what is lost is ordered again when nothing moves.  Not one that lives by the order as
+        # far as it is known here: in a former life that was this one itself.
+        for receiver in self._restart.serving()[:1]:
             output.sends.extend((receiver, Relay(payload)) for payload in wanted)
         output.proposals = []
 

@@ -138,9 +138,12 @@ class ReplicaServer:
         spool: PartSpool,
         boot: BootDomain,
     ) -> None:
-        """Complete the shell."""
+        """Complete the shell; its time begins with `begin`."""
         self.driver, self.channel, self.domains = driver, channel, domains
         self._repairs = RepairShell(self.core, spool, boot, self._post, domains.spawn, self._touch, self._record)
+
+    def begin(self) -> None:
+        """Let the core's time begin: from now on it may ask for domains."""
         self._tick()
 
     def halt(self) -> None:

@@ -188,6 +188,8 @@ class ServerAssembly:
             self._on_standing,
         )
         self._halting.append(self.server.halt)
+        # Who rejoins lives on in this process, as another server: this one must not go on beside it.
+        self._stack.callback(self.server.halt)
         end_on_failure(self._loop, self._record, self._halt)
         self._maybe_record()
         self._make_agreement()
@@ -199,6 +201,8 @@ class ServerAssembly:
         # it still opens its ports, and would find them taken by itself.
         await self._open_control()
         await self._open_domains()
+        # Not before: a learner boots a fresh domain at once, and its disk would be deleted with the old ones.
+        self.server.begin()
         await self._channel.transport.open()
         self._stack.push_async_callback(self._channel.transport.close)
         if self._standing is Standing.SERVING and not self._ended.done():
@@ -247,6 +251,7 @@ class ServerAssembly:
     def _make_agreement(self) -> None:
         own = MemberId.server(self._id)
         node = self._make_node(own)
+        self.server.core.membership.incarnation = node.identity.incarnation
         tls = PeerTls(peer_credentials(self._paths.keys, self._config.cell.name, own))
         addresses = private_addresses(self._config)
         self._channel: PeerChannel[PeerMessage] = PeerChannel(

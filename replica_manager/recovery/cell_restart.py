@@ -7,7 +7,7 @@
 Source: design "Cell restart" (`L4` of its list of traps).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.effects import CellRestarted
@@ -66,6 +66,10 @@ class CellRestart:
     def has_missed_the_cell(self) -> bool:
         """Whether a live server serves: the cell went on without this one."""
         return any(self._present.get(server) is Standing.SERVING for server in self._cell.live_servers)
+
+    def serving(self) -> Sequence[int]:
+        """Return the peers that say that they serve, whatever this server has read of the order so far."""
+        return [server for server, standing in self._present.items() if standing is Standing.SERVING]
 
     @property
     def missing(self) -> list[int]:

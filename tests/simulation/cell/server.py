@@ -90,6 +90,8 @@ class SimulatedServer(SimulatedMember):
         self._told: dict[int, Position] = {}
         self.history.begin_order(self.number)
         self.begin_life(self._make_node(memory))
+        assert isinstance(self.agreement, Node)
+        self.core.membership.incarnation = self.agreement.identity.incarnation
         if memory.standing is Standing.LEARNING:
             self.write((delete_all_checkpoints(),), lambda: None)
         self.hosted.open(keep_disks=memory.standing is Standing.RETURNING)
