@@ -391,7 +391,8 @@ class ManagerCore:
         """A message of a peer's manager (agreement's go to the node)."""
         self.voter.now_ms = now_ms
         match message:
-            case Position(stable=stable):
+            case Position(delivered=delivered, stable=stable):
+                self.membership.on_position(server, delivered)
                 if self.membership.follows(server):
                     self.catch_up.on_position(server, stable, now_ms)
             case Votes(domain=domain, sequences=sequences, digests=digests):

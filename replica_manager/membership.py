@@ -101,6 +101,11 @@ class Membership:
             self.say_presence(server, output)
         self._note_learners()
 
+    def on_position(self, server: int, delivered: int) -> None:
+        """A peer says how far it is: what former lives of this server did is ordered before, or on its way."""
+        if self._repair.former_lives_through is None and server in self._restart.serving():
+            self._repair.former_lives_through = delivered
+
     def on_peer_down(self, server: int) -> None:
         """A link to a peer broke."""
         self._restart.forget_peer(server)

@@ -61,6 +61,8 @@ class Repair:
         self._buffer = buffer
         self.is_joining = False
         """Whether this server is in no quorum yet, and needs two fresh domains to join."""
+        self.former_lives_through: int | None = None
+        """Position up to which the order may tell of former lives of a server that is to join; None: not known yet."""
         self._is_ready_ordered = False
         self._fresh: DomainId | None = None
         """The domain that boots, or is to be filled."""
@@ -89,6 +91,10 @@ class Repair:
         member = self._cell.members.get(self._server)
         own = self._cell.domains_of(self._server)
         if self.is_joining:
+            # Names of domains are never used again, so it reads first which ones its former lives have used (`L9`).
+            former = self.former_lives_through
+            if former is None or self._cell.sequence < former:
+                return False
             # While its former self is live, the order has not come here yet in which that one left.
             return self._server not in self._cell.live_servers and len(self.filled()) < DOMAINS_TO_JOIN
         if member is None or not member.is_live or any(record.is_clean_passive for record in own):
