@@ -146,6 +146,7 @@ class ManagerCore:
         self.resolving = Resolving(self.cell, self.requests, self.feeds, self.voter)
         self.answers = DomainAnswers(self.cell, self.feeds, self.requests, self.voter, self.board, self.repair)
         self.retention = Retention(self.cell, self.requests, self.buffer, self.feeds)
+        self.retention.is_whole_log_needed = lambda: self.membership.is_coming_back
         self.retention.learners_stable = lambda: [
             self.catch_up.stable_of(server) for server in learners if server != settings.server
         ]
