@@ -34,11 +34,18 @@ class LogKeeping:
         self._written = 0
         self._compacted = 0
 
-    def next_step(self, cell: CellState, standing: Standing) -> LogStep | None:
-        """Return what is to be done now: a new checkpoint, or the log cut where every domain's disk covers it (A4)."""
+    def next_step(self, cell: CellState, standing: Standing, durable_here: int) -> LogStep | None:
+        """Return what is to be done now: a new checkpoint, or the log cut where every domain's disk covers it (A4).
+
+        Args:
+            cell: the cell state as it is now.
+            standing: what this server is to the cell.
+            durable_here: up to where every domain of this server has on its disk what was agreed.
+        """
         if self._written > self._compacted:
-            # A learner has no log to go on from: without its process it begins anew.
-            return self._compact() if self._written <= cell.durable_all or standing is Standing.LEARNING else None
+            # Of a learner the cell expects nothing yet; but when it has joined its domains come back by its own log.
+            is_covered = self._written <= cell.durable_all or standing is Standing.LEARNING
+            return self._compact() if is_covered and self._written <= durable_here else None
         if not self._is_writing and cell.sequence - self._compacted >= self._interval_entries:
             return self.write(cell)
         return None

@@ -160,7 +160,8 @@ class ReplicaServer:
         for server in self._peers():
             if self._told.get(server) != self.core.position:
                 self._tell_position(server)
-        self._keep_log(self._log.next_step(self.core.cell, self.core.standing))
+        durable = self.core.retention.durable
+        self._keep_log(self._log.next_step(self.core.cell, self.core.standing, durable))
         self._loop.call_later(TICK_S, self._tick)
 
     def _arm(self) -> None:

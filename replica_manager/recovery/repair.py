@@ -5,7 +5,8 @@
    digests, give their state as of that position.  Each server keeps its domains' parts on its own disk meanwhile.
 3. The states are voted on; whoever's differs is convicted.
 4. The parts go into the fresh domain, each checked against the voted digest; from a copy on this server if it has one.
-5. `DomainReady` makes it passive, once every earlier number is stable here: the fresh domain can vote on none of them.
+5. `DomainReady` makes it passive, once the state is on its disk and every earlier number is stable here: the fresh
+   domain can vote on none of them.
 
 Whatever does not move in time is tried again with every domain giving its state, then with another fresh domain.
 
@@ -254,6 +255,8 @@ class Repair:
     def _maybe_order_ready(self, output: CoreOutput) -> None:
         filling = self.filling
         if filling is None or not filling.is_set or self._is_ready_ordered or self._buffer.prefix < filling.point - 1:
+            return
+        if not self._feeds[filling.domain].is_state_durable:
             return
         self._is_ready_ordered = True
         output.proposals.append(encode_entry(DomainReady(filling.domain, filling.point, self._cell.sequence)))

@@ -27,6 +27,8 @@ class Budget:
         """Servers that crashed for good."""
         self.away: set[int] = set()
         """Servers that crashed, or that the others go on without, and that come back."""
+        self.unreachable: set[int] = set()
+        """Those of them that run."""
         self.witnesses_down = 0
         self._bad: set[DomainId] = set()
         self.is_poisoned = False
@@ -75,6 +77,8 @@ class Budget:
 
     def is_whole(self) -> bool:
         """Whether everybody who did not crash for good serves, and all see redundancy restored."""
+        if self.unreachable:
+            return False
         present = [server for server in self._servers if server.number not in self.lost]
         expected = [server.number for server in present]
         return all(

@@ -135,6 +135,7 @@ class Faults:
             return False
         server = self._world.random.choice(self.budget.remaining)
         self.budget.away.add(server.number)
+        self.budget.unreachable.add(server.number)
         others = [member.own for member in (*self._servers, *self._witnesses) if member is not server]
         for other in others:
             self._network.cut(server.own, other)
@@ -142,6 +143,7 @@ class Faults:
         server.tell_peers_of_end()
 
         def heal() -> None:
+            self.budget.unreachable.discard(server.number)
             for other in others:
                 self._network.heal(server.own, other)
                 self._network.heal(other, server.own)

@@ -1,5 +1,6 @@
 """The private network: links between members that delay, lose, repeat and reorder messages, or break."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,7 +30,8 @@ class Network:
         self._world = world
         self.faults = faults
         self._receivers: dict[MemberId, Receive] = {}
-        self._cut: set[tuple[MemberId, MemberId]] = set()
+        self._cut: Counter[tuple[MemberId, MemberId]] = Counter()
+        """By link: cuts that have not been healed; there may be several."""
         self.on_healed: Callable[[MemberId, MemberId], None] = lambda _sender, _receiver: None
         self.lost_count = 0
         self._sure_us: dict[tuple[MemberId, MemberId], int] = {}
@@ -44,18 +46,22 @@ class Network:
 
     def cut(self, sender: MemberId, receiver: MemberId) -> None:
         """Lose everything from `sender` to `receiver`, in this direction."""
-        self._cut.add((sender, receiver))
+        self._cut[sender, receiver] += 1
 
     def heal(self, sender: MemberId, receiver: MemberId) -> None:
-        """End a cut; both ends notice a new connection."""
-        if (sender, receiver) in self._cut:
-            self._cut.discard((sender, receiver))
-            self.on_healed(sender, receiver)
+        """End a cut; after the last one both ends notice a new connection."""
+        link = (sender, receiver)
+        if link in self._cut:
+            self._cut[link] -= 1
+            if not self._cut[link]:
+                del self._cut[link]
+                self.on_healed(sender, receiver)
 
     def heal_all(self) -> None:
         """End every cut and every other fault."""
         self.faults = NetworkFaults()
         for sender, receiver in sorted(self._cut):
+            self._cut[sender, receiver] = 1
             self.heal(sender, receiver)
 
     def send(self, sender: MemberId, receiver: MemberId, messages: list[object]) -> None:

@@ -190,7 +190,8 @@ class SimulatedServer(SimulatedMember):
         for peer in self._peers():
             if self._told.get(peer) != self.core.position:
                 self._tell_position(peer)
-        self._keep_log(self._log.next_step(self.core.cell, self.core.standing))
+        durable = self.core.retention.durable
+        self._keep_log(self._log.next_step(self.core.cell, self.core.standing, durable))
         self.touch()
         self.later(TICK_US, self._tick)
 
@@ -320,6 +321,7 @@ class SimulatedServer(SimulatedMember):
             self.history.core_event(self.number, event.kind, event.data, self.world.now_us)
             if event.kind == "repaired":
                 check_can_go_on([self], self.history)
+        self.hosted.held -= {resolution.sequence for resolution in output.resolved}
 
     def _move(self, output: CoreOutput) -> None:
         if output.joins_with is not None:
