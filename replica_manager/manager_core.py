@@ -561,6 +561,8 @@ class ManagerCore:
         return output
 
     def _pump(self) -> None:
+        if self.membership.is_coming_back:
+            return  # what domains execute for themselves is known only when all are back
         for feed in list(self.feeds.values()):
             self.answers.pump(feed, self.buffer, self._output)
             action = feed.plan_power(self.buffer)
