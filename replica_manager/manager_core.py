@@ -456,6 +456,7 @@ class ManagerCore:
         self.cell.load(state)
         self.requests.restart_at(sequence + 1)
         self.buffer.restart_at(sequence)
+        self.voter.restart_after(sequence)
         self.values.on_roles_changed()
 
     def on_peer_down(self, server: int) -> None:

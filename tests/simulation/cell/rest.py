@@ -64,7 +64,9 @@ def missing_redundancy(cell: CellState) -> str | None:
     active = cell.domains_in(Role.ACTIVE)
     if len(active) != cell.threshold:
         return f"{[record.domain for record in active]} are active, {cell.threshold} wanted"
-    present = (*active, *cell.domains_in(Role.PASSIVE), *cell.domains_in(Role.STARTING))
+    # What a server left behind that was about to join is given up when it comes again.
+    starting = [record for record in cell.domains_in(Role.STARTING) if record.server in cell.live_servers]
+    present = (*active, *cell.domains_in(Role.PASSIVE), *starting)
     for record in present:
         if record.suspicion or record.role is Role.STARTING:
             return f"{record.domain} is {record.role.value}, suspected: {record.suspicion or 'no'}"
