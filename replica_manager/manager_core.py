@@ -462,6 +462,8 @@ class ManagerCore:
     def on_peer_down(self, server: int) -> None:
         """A link to a peer broke."""
         self.membership.on_peer_down(server)
+        if not self.membership.follows(server):
+            self.catch_up.forget(server)  # it will never say how far it is
 
     def on_peer_up(self, server: int) -> None:
         """A link to a peer is new: what was in flight may be lost."""

@@ -73,6 +73,8 @@ class Options:
     refresh_updates_max: int
     own_entries_max: int
     """Agreement refuses entries beyond these."""
+    history_bytes_max: int
+    """Decided batches that agreement keeps for those who are behind; who is farther gets a snapshot."""
     open_requests_max: int
     """Intake refuses requests beyond these."""
     power_us_max: int
@@ -80,7 +82,7 @@ class Options:
 
     def agreement_settings(self) -> AgreementSettings:
         """Times and limits of the agreement stage."""
-        return AgreementSettings(own_entries_max=self.own_entries_max)
+        return AgreementSettings(own_entries_max=self.own_entries_max, history_bytes_max=self.history_bytes_max)
 
     def core_settings(self, server: int) -> CoreSettings:
         """Bounds and times of a manager."""
@@ -172,6 +174,7 @@ def draw_options(seed: int) -> Options:
         checkpoints=draw.randint(0, 2),
         refresh_updates_max=draw.choice((3, 10, 40)),
         own_entries_max=draw.choice((8192, 8192, 1)),
+        history_bytes_max=draw.choice((64 * 1024 * 1024, 64 * 1024 * 1024, 4_000)),
         open_requests_max=draw.choice((200, 200, 2)),
         power_us_max=draw.choice((5_000, 5_000, 200_000)),
         **_draw_returns(draw, crashes, is_faulty=is_faulty),

@@ -106,11 +106,10 @@ class ServerFaults:
         if is_first and self._options.stays_away and budget.free and budget.free_acceptors:
             budget.lost.add(draw.choice(budget.remaining).number)
         for server in self._servers:
-            is_off = not server.is_up
-            if not is_off:
+            if server.is_up:
                 server.lose_power()
+            server.life += 1  # no start that was planned before
             if server.number not in budget.lost:
-                server.life += 1  # whatever start was planned before
                 self._start_later(server, draw.randrange(*POWER_BACK_US))
         for witness in self._witnesses:
             if witness.is_up:
