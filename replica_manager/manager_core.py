@@ -457,6 +457,7 @@ class ManagerCore:
         self.requests.restart_at(sequence + 1)
         self.buffer.restart_at(sequence)
         self.voter.restart_after(sequence)
+        self.repair.on_skipped(self._output)
         self.values.on_roles_changed()
 
     def on_peer_down(self, server: int) -> None:

@@ -366,7 +366,17 @@ class Repair:
             self._prefix_seen, self._prefix_seen_ms = self._buffer.prefix, now_ms
         elif now_ms - self._prefix_seen_ms >= self._settings.patience_ms:
             self._prefix_seen_ms = now_ms
-            output.must_rejoin = True
+            self._start_over("a value is missing that the others have dropped", output)
+
+    def on_skipped(self, output: CoreOutput) -> None:
+        """A snapshot took this learner over entries that its domains, if it has made some, would have needed."""
+        if self._feeds:
+            self._start_over("a part of the order was skipped", output)
+
+    @staticmethod
+    def _start_over(reason: str, output: CoreOutput) -> None:
+        output.events.append(NamedEvent("learner_gave_up", {"reason": reason}))
+        output.must_rejoin = True
 
     def _is_waiting(self) -> bool:
         """Whether others have to go on first: it is no fault of those who take part in this repair."""
