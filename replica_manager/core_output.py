@@ -75,14 +75,12 @@ class CoreOutput:
     """Fresh domains to be booted from a clean image."""
     boots_from_disk: list[DomainId] = field(default_factory=list)
     """Domains to be booted from their own disks, after a restart of the cell."""
-    relays: list[bytes] = field(default_factory=list)
-    """Entries that a live server should order for this one, which may not itself."""
     joins_with: tuple[DomainId, DomainId] | None = None
     """The domains, active and passive, with which this server is ready to join the cell."""
     resolved: list[RequestResolved] = field(default_factory=list)
     """Operators' decisions that took effect, or did not."""
     has_new_standing: bool = False
-    """Tell every peer what this server is now."""
+    """This server has become something else to the cell: `ManagerCore.standing`."""
     must_rejoin: bool = False
     """The cell went on without this server: it has to come back without its memory."""
     is_leaving: bool = False

@@ -146,6 +146,7 @@ class ManagerCore:
         self.resolving = Resolving(self.cell, self.requests, self.feeds, self.voter)
         self.answers = DomainAnswers(self.cell, self.feeds, self.requests, self.voter, self.board, self.repair)
         self.retention = Retention(self.cell, self.requests, self.buffer, self.feeds)
+        self.retention.is_whole_log_needed = lambda: self.membership.is_coming_back
         self.retention.learners_stable = lambda: [
             self.catch_up.stable_of(server) for server in learners if server != settings.server
         ]
@@ -393,7 +394,8 @@ class ManagerCore:
         """A message of a peer's manager (agreement's go to the node)."""
         self.voter.now_ms = now_ms
         match message:
-            case Position(stable=stable):
+            case Position(delivered=delivered, stable=stable):
+                self.membership.on_position(server, delivered)
                 if self.membership.follows(server):
                     self.catch_up.on_position(server, stable, now_ms)
             case Votes(domain=domain, sequences=sequences, digests=digests):
@@ -456,14 +458,19 @@ class ManagerCore:
         self.cell.load(state)
         self.requests.restart_at(sequence + 1)
         self.buffer.restart_at(sequence)
+        self.voter.restart_after(sequence)
+        self.repair.on_skipped(self._output)
         self.values.on_roles_changed()
 
     def on_peer_down(self, server: int) -> None:
         """A link to a peer broke."""
         self.membership.on_peer_down(server)
+        if not self.membership.follows(server):
+            self.catch_up.forget(server)  # it will never say how far it is
 
     def on_peer_up(self, server: int) -> None:
         """A link to a peer is new: what was in flight may be lost."""
+        self.membership.say_presence(server, self._output)
         self.catch_up.resend(server, self.requests, self.feeds, self._output)
 
     # -- what voting finds -------------------------------------------------------------------------------------
@@ -510,6 +517,7 @@ class ManagerCore:
         self.voter.now_ms = now_ms
         self._needs_pump = True
         self.gate.retry(self._output)
+        self.membership.maybe_ask(now_ms, self._output)
         if self.membership.is_coming_back:
             self.membership.look_around(now_ms, self._output)
             return
@@ -559,6 +567,8 @@ class ManagerCore:
         return output
 
     def _pump(self) -> None:
+        if self.membership.is_coming_back:
+            return  # what domains execute for themselves is known only when all are back
         for feed in list(self.feeds.values()):
             self.answers.pump(feed, self.buffer, self._output)
             action = feed.plan_power(self.buffer)

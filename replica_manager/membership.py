@@ -10,13 +10,14 @@ from replica_manager.cell.effects import CellRestarted
 from replica_manager.cell.entries import Convicted, DomainReady, RepairPoint, Stopped, Suspected, decode_entry
 from replica_manager.cell.roles import Role
 from replica_manager.core_output import CoreOutput, NamedEvent
-from replica_manager.peer_messages import Presence
+from replica_manager.peer_messages import Presence, Relay
 from replica_manager.recovery.abandonment import Abandonment
 from replica_manager.recovery.cell_restart import CellRestart
 from replica_manager.recovery.repair import Repair
 from replica_manager.standing import Standing
 
 JOIN_AGAIN_MS = 1_000
+ASK_AGAIN_MS = 1_000
 RELAYED = (RepairPoint, DomainReady, Stopped, Suspected, Convicted)
 """Entries that a server in no quorum has others order."""
 
@@ -47,6 +48,8 @@ class Membership:
         """
         self._server = server
         self.standing = standing
+        self.incarnation = 1
+        """Under which this server joins, or has joined; the shell sets it before anything is delivered."""
         self._cell = cell
         self._repair = repair
         self._restart = restart
@@ -56,6 +59,7 @@ class Membership:
         self._abandonment = Abandonment(server, patience_ms, cell, self.learners)
         self._has_asked_to_leave = False
         self._join_at_ms = 0
+        self._ask_at_ms = 0
         repair.is_joining = standing is Standing.LEARNING
 
     @property
@@ -70,17 +74,37 @@ class Membership:
     def _stand(self, standing: Standing, output: CoreOutput) -> None:
         self.standing = standing
         output.has_new_standing = True
+        self._say_presence_to_all(output)
         output.events.append(NamedEvent("standing_changed", {"standing": standing.value}))
 
     # -- peers -------------------------------------------------------------------------------------------------
+
+    def say_presence(self, server: int, output: CoreOutput) -> None:
+        """Tell a peer what this server is: once per connection, and when it has changed."""
+        output.sends.append((server, Presence(self.standing.value)))
+
+    def _say_presence_to_all(self, output: CoreOutput) -> None:
+        for server in range(self._cell.f + 1):
+            if server != self._server:
+                self.say_presence(server, output)
+
+    def maybe_ask(self, now_ms: int, output: CoreOutput) -> None:
+        """Who does not serve says so again and again: what is said back may be lost, and this server waits for it."""
+        if self.standing is not Standing.SERVING and now_ms >= self._ask_at_ms:
+            self._ask_at_ms = now_ms + ASK_AGAIN_MS
+            self._say_presence_to_all(output)
 
     def on_presence(self, server: int, standing: Standing, output: CoreOutput) -> None:
         """A peer says what it is."""
         self._restart.note_peer(server, standing)
         if standing is not Standing.SERVING and self.standing is Standing.SERVING:
-            # It asks again and again, for what was said when the link came up may be lost, and it waits for this.
-            output.sends.append((server, Presence(self.standing.value)))
+            self.say_presence(server, output)
         self._note_learners()
+
+    def on_position(self, server: int, delivered: int) -> None:
+        """A peer says how far it is: what former lives of this server did is ordered before, or on its way."""
+        if self._repair.former_lives_through is None and server in self._restart.serving():
+            self._repair.former_lives_through = delivered
 
     def on_peer_down(self, server: int) -> None:
         """A link to a peer broke."""
@@ -100,15 +124,12 @@ class Membership:
 
     def on_membership_changed(self, output: CoreOutput) -> None:
         """A server left or joined."""
-        if self.standing is Standing.LEARNING and self._has_joined():
+        own = self._cell.members[self._server]
+        # A learner reads of its former lives too, in which it joined, or was there from the start.
+        if self.standing is Standing.LEARNING and own.is_live and own.incarnation == self.incarnation:
             self._repair.is_joining = False
             self._stand(Standing.SERVING, output)
         self._note_learners()
-
-    def _has_joined(self) -> bool:
-        """Whether this server is live, and not a former self that a learner meets in the history that it reads."""
-        own = [r.domain for r in self._cell.domains_of(self._server) if r.role in (Role.ACTIVE, Role.PASSIVE)]
-        return self._server in self._cell.live_servers and bool(own) and all(map(self._repair.holds, own))
 
     def maybe_join(self, now_ms: int, output: CoreOutput) -> None:
         """Ask to be named when two domains are filled; again and again until it is so."""
@@ -119,9 +140,14 @@ class Membership:
 
     def relay(self, output: CoreOutput) -> None:
         """Have others order what a server in no quorum cannot."""
-        if self.standing is Standing.LEARNING:
-            output.relays = [payload for payload in output.proposals if isinstance(decode_entry(payload), RELAYED)]
-            output.proposals = []
+        if self.standing is not Standing.LEARNING:
+            return
+        wanted = [payload for payload in output.proposals if isinstance(decode_entry(payload), RELAYED)]
+        # One server is enough: what is lost is ordered again when nothing moves.  Not one that lives by the order as
+        # far as it is known here: in a former life that was this one itself.
+        for receiver in self._restart.serving()[:1]:
+            output.sends.extend((receiver, Relay(payload)) for payload in wanted)
+        output.proposals = []
 
     # -- coming back -------------------------------------------------------------------------------------------
 

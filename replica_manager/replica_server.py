@@ -31,7 +31,6 @@ from exec_wrapper.wire import FromWrapper, WrapperHello
 from replica_manager.cell.cell_state import CellState, encode_joiners
 from replica_manager.cell.effects import RequestResolved, StateCompared, StateRefused
 from replica_manager.cell.roles import Role
-from replica_manager.cell_checkpoints import delete_checkpoints_before, put_checkpoint
 from replica_manager.clock import Clock, SystemClock
 from replica_manager.control.event_log import EventLog
 from replica_manager.core_output import CoreOutput
@@ -41,6 +40,7 @@ from replica_manager.execution.local_domains import LocalDomains
 from replica_manager.faults.fencing import Fencing
 from replica_manager.identifiers import DomainId
 from replica_manager.intake.port import ReplySink, Submission
+from replica_manager.log_keeping import LogKeeping, LogStep
 from replica_manager.manager_core import ManagerCore
 from replica_manager.ordering.agreement_driver import AgreementDriver
 from replica_manager.ordering.errors import RefusalReason
@@ -67,8 +67,6 @@ from replica_manager.standing import Standing
 
 TICK_S = 0.05
 RANDOM_BYTES = 16
-PRESENCE_INTERVAL_S = 1.0
-"""How often a server that does not serve says so."""
 CHECKPOINT_ENTRIES = 20_000
 """Entries between two durable checkpoints of the cell state: bounds the log, costs about a microsecond per entry."""
 MANAGER_MESSAGES = (Votes, StableNotice, FetchResult, Result, StateDigests, Position, FetchPart, Part, Presence, Relay)
@@ -121,10 +119,7 @@ class ReplicaServer:
         self._checkpoints: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._refresh_started_ms: dict[DomainId, int] = {}
         self._told: dict[int, Position] = {}
-        self._presence_due_s = 0.0
-        self._is_checkpointing = False
-        self._checkpointed = 0
-        self._compacted = 0
+        self._log = LogKeeping(CHECKPOINT_ENTRIES)
         self.has_left = False
         self.recorder: Recorder | None = None
         self.fencing: Fencing | None = None
@@ -164,16 +159,9 @@ class ReplicaServer:
         for server in self._peers():
             if self._told.get(server) != self.core.position:
                 self._tell_position(server)
-        if self.core.standing is not Standing.SERVING and time.monotonic() >= self._presence_due_s:
-            self._tell_presence()
-        self._maybe_checkpoint_cell_state()
+        durable = self.core.retention.durable
+        self._keep_log(self._log.next_step(self.core.cell, self.core.standing, durable))
         self._loop.call_later(TICK_S, self._tick)
-
-    def _tell_presence(self) -> None:
-        self._presence_due_s = time.monotonic() + PRESENCE_INTERVAL_S
-        for server in range(self.core.cell.f + 1):
-            if server != self.core.settings.server:
-                self._post(server, Presence(self.core.standing.value))
 
     def _arm(self) -> None:
         """Have the core's timer called when something is due that cannot wait for the next tick."""
@@ -211,34 +199,18 @@ class ReplicaServer:
                 self.core.deliver(delivery.sequence, delivery.entry)
         self._touch()
 
-    def _maybe_checkpoint_cell_state(self) -> None:
-        """Store the cell state every so often; the log below it goes when every domain's disk covers it too (A4).
-
-        A checkpoint is always one at which the log will begin: what is below decides with which timestamps and roles
-        the log above has to be read again.
-        """
-        cell = self.core.cell
-        if self._checkpointed > self._compacted:
-            self._maybe_compact()
-        elif not self._is_checkpointing and cell.sequence - self._compacted >= CHECKPOINT_ENTRIES:
-            self._write_checkpoint()
-
-    def _write_checkpoint(self) -> None:
-        self._is_checkpointing = True
-        position = self.core.cell.sequence
+    def _keep_log(self, step: LogStep | None) -> None:
+        """Write the cell state down every so often, and let the log below it go."""
+        if step is None:
+            return
+        if step.compact_through:
+            self.driver.compact(step.compact_through)
 
         def written() -> None:
-            self._is_checkpointing = False
-            self._checkpointed = position
+            if step.position:
+                self._log.on_written(step.position)
 
-        self.driver.write_application((put_checkpoint(position, self.core.cell),), written)
-
-    def _maybe_compact(self) -> None:
-        if self._checkpointed <= self.core.cell.durable_all or self.core.standing is Standing.LEARNING:
-            self._compacted = self._checkpointed
-            self.driver.compact(self._compacted)
-            # Older ones go with the next write of the log, and so not before its base has moved.
-            self.driver.write_application((delete_checkpoints_before(self._compacted),), lambda: None)
+        self.driver.write_application((step.write,), written)
 
     def on_agreement_events(self, events: Sequence[Event]) -> None:
         """What the agreement stage reports."""
@@ -281,7 +253,7 @@ class ReplicaServer:
             self._rejoin("the log has gone on too far: the domains here cannot be fed what is missing")
             return
         self.core.install_snapshot(sequence, CellState.decode(application))
-        self._write_checkpoint()
+        self._keep_log(self._log.write(self.core.cell))
         self._touch()
 
     # -- peers -------------------------------------------------------------------------------------------------
@@ -307,7 +279,6 @@ class ReplicaServer:
         self.events.record("peer_up", member=str(member))
         if member.is_server:
             self._told.pop(member.number, None)
-            self._post(member.number, Presence(self.core.standing.value))
             self.core.on_peer_up(member.number)
             self._touch()
 
@@ -401,13 +372,7 @@ class ReplicaServer:
         """Do what this server's way into the cell, or out of it, takes."""
         own = self.core.settings.server
         if output.has_new_standing:
-            self._tell_presence()
             self._on_standing(self.core.standing)
-        for payload in output.relays:
-            # One server is enough: what is lost is ordered again when nothing moves.
-            # Not one that lives by the order as far as it is known here: in a former life that was this one itself.
-            for receiver in self.core.restart.serving()[:1]:
-                self._post(receiver, Relay(payload))
         if output.joins_with is not None:
             incarnation = self.driver.core.identity.incarnation
             self.driver.propose_change(ServerJoined(own, incarnation, encode_joiners(*output.joins_with)))

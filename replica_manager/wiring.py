@@ -16,11 +16,10 @@ from typing import Any
 from agreement.errors import StorageError
 from agreement.identifiers import Identity, MemberId
 from agreement.node import Node
-from agreement.records import PREFIX, PREFIX_END, read_storage
+from agreement.records import PREFIX, PREFIX_END
 from exec_wrapper.wire import FromWrapper, WrapperHello
 from images.errors import ImageError
-from replica_manager.cell.cell_state import CellState
-from replica_manager.cell_checkpoints import delete_all_checkpoints, read_checkpoint
+from replica_manager.cell_checkpoints import delete_all_checkpoints
 from replica_manager.cell_paths import CellPaths
 from replica_manager.clean_stop import leave_mark, take_mark
 from replica_manager.clock import OffsetClock, SystemClock
@@ -53,6 +52,7 @@ from replica_manager.intake.port import IntakePort
 from replica_manager.loop_failures import end_on_failure, raise_failure
 from replica_manager.manager_core import ManagerCore
 from replica_manager.member_addresses import framed_address, peer_credentials, private_addresses, public_address
+from replica_manager.memory import recall
 from replica_manager.operator_orders import OperatorOrders
 from replica_manager.ordering.agreement_driver import AgreementDriver
 from replica_manager.ordering.member_driver import DriverHandler
@@ -189,8 +189,8 @@ class ServerAssembly:
             self._stack.push_async_callback(hook.close)
         self.events.record("manager_started", pid=os.getpid(), standing=self._standing.value)
         self._open_storage()
-        cell = self._stored_cell()
-        core = ManagerCore(core_settings(self._config, self._id), monotonic_ms(), self._standing, cell)
+        settings = core_settings(self._config, self._id)
+        core = ManagerCore(settings, monotonic_ms(), self._standing, self._memory.cell)
         self.server = ReplicaServer(
             core,
             self.events,
@@ -242,20 +242,10 @@ class ServerAssembly:
         is_empty = next(iter(self.storage.scan(PREFIX, PREFIX_END)), None) is None
         if self._standing is Standing.SERVING and not is_empty:
             raise CellHasServed(self._paths.state_dir)
-        if self._standing is Standing.RETURNING and (is_empty or not is_complete):
-            # Without its complete memory it takes part as somebody new, or not at all (`S4`).
-            self.events.record("memory_lost", reason="the log is empty" if is_empty else "the log is not synced")
-            self._standing = Standing.LEARNING
-
-    def _stored_cell(self) -> CellState | None:
-        """Return the cell state with which the stored log begins; a memory without one is none."""
-        if self._standing is Standing.RETURNING:
-            try:
-                return read_checkpoint(self.storage)
-            except LookupError as error:
-                self.events.record("memory_lost", reason=str(error))
-                self._standing = Standing.LEARNING
-        return None
+        self._memory = recall(self.storage, self._standing, is_complete=is_complete)
+        self._standing = self._memory.standing
+        if self._memory.objection:
+            self.events.record("memory_lost", reason=self._memory.objection)
 
     def _maybe_record(self) -> None:
         if not self._config.service.record:
@@ -274,6 +264,7 @@ class ServerAssembly:
     def _make_agreement(self) -> None:
         own = MemberId.server(self._id)
         node = self._make_node(own)
+        self.server.core.membership.incarnation = node.identity.incarnation
         tls = PeerTls(peer_credentials(self._paths.keys, self._config.cell.name, own))
         addresses = private_addresses(self._config)
         self._channel: PeerChannel[PeerMessage] = PeerChannel(
@@ -330,9 +321,8 @@ class ServerAssembly:
 
         if self._standing is Standing.SERVING:
             return Node.born(Identity(own, 1), settings, members, random.Random(), monotonic_ms(), admit)
-        content = list(self.storage.scan(PREFIX, PREFIX_END))
-        known = read_storage(content).identity
-        if self._standing is Standing.RETURNING and known is not None:
+        known, content = self._memory.identity, self._memory.content
+        if known is not None:
             return Node.recovered(
                 known, settings, members, content, random.Random(), monotonic_ms(), admit, self.vouched
             )

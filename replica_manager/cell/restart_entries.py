@@ -54,4 +54,6 @@ def conclude_restart(cell: "CellState", sequence: int) -> list[Effect]:
     for domain, _ in current.cursors:
         # All execute what is left of the log, so all are active until the planner sends some to sleep.
         effects.append(cell.table.change(cell.domains[domain], Role.ACTIVE, "back after a restart", sequence))
-    return [*effects, CellRestarted(current.cursors, current.settled_through(cell.threshold))]
+    # What was stable everywhere is dropped by whoever has it, and no round is opened for it: it is voted on no more.
+    settled_through = max(current.settled_through(cell.threshold, cell.f_prime), cell.stable_all)
+    return [*effects, CellRestarted(current.cursors, settled_through)]

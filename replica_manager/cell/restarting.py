@@ -1,7 +1,8 @@
 """A cell that comes back from its disks: who is back, and from where each goes on.
 
 Votes are not durable, so a number that some domain holds on its disk cannot be voted on by it again.  Every domain
-executes for itself from its own cursor on, passive ones too; where fewer than `T` of them still can, no vote decides.
+executes for itself from its own cursor on, passive ones too; where fewer than `T + f'` of them still can, no vote
+decides.
 All correct ones reach the same state, and comparing states shows who did not.
 
 Source: design "Cell restart" (`L4` of its list of traps).
@@ -45,10 +46,16 @@ class Restarting:
         """Who is back, by name, and the first number that is not in its state."""
         return tuple(sorted(self._cursors.items()))
 
-    def settled_through(self, threshold: int) -> int:
-        """Return the last number on which fewer than `threshold` domains can vote; 0 if that many never came back."""
+    def settled_through(self, threshold: int, f_prime: int) -> int:
+        """Return the last number on which too few domains can vote; 0 if fewer than `threshold` came back.
+
+        `f_prime` of those that could may be faulty: one that claims to have done less than it has, or says nothing,
+        would else be needed for a number that nobody else can vote on.
+        """
         ascending = sorted(self._cursors.values())
-        return ascending[threshold - 1] - 1 if len(ascending) >= threshold else 0
+        if len(ascending) < threshold:
+            return 0
+        return ascending[min(threshold + f_prime, len(ascending)) - 1] - 1
 
     def row(self) -> list[object]:
         """Return everything in a canonical order."""

@@ -112,6 +112,8 @@ class Feed:
         """Whether a vote stalls, so that a sleeper should be awake and as far as updates reach."""
         self.is_filled = role is not Role.STARTING
         """Whether it holds a state that it can be fed from."""
+        self.is_state_durable = self.is_filled
+        """Whether that state is on its disk: before, it could not come back after a loss of power."""
         self.replay_through = 0
         """Last number that it executes for itself after a restart of the cell although it counts as stable here."""
         self.is_expecting = False
@@ -149,7 +151,7 @@ class Feed:
     def on_filled(self) -> None:
         """The fresh domain holds the state at its cursor; it is on its disk only after the next sync."""
         self.is_filled = True
-        self._has_unsynced = True
+        self._has_unsynced = self.is_sync_due = True
 
     def on_gone(self) -> None:
         """The domain is no more."""
@@ -207,6 +209,7 @@ class Feed:
         if not self.is_syncing or cursor > self.cursor:
             raise FeedMisuse(f"synced up to {cursor}, handed up to {self.cursor}")
         self.is_syncing = False
+        self.is_state_durable = self.is_filled
         self.synced_cursor = max(self.synced_cursor, cursor)
 
     def cancel_state(self, point: int) -> bool:

@@ -5,7 +5,8 @@
    digests, give their state as of that position.  Each server keeps its domains' parts on its own disk meanwhile.
 3. The states are voted on; whoever's differs is convicted.
 4. The parts go into the fresh domain, each checked against the voted digest; from a copy on this server if it has one.
-5. `DomainReady` makes it passive, once every earlier number is stable here: the fresh domain can vote on none of them.
+5. `DomainReady` makes it passive, once the state is on its disk and every earlier number is stable here: the fresh
+   domain can vote on none of them.
 
 Whatever does not move in time is tried again with every domain giving its state, then with another fresh domain.
 
@@ -64,6 +65,8 @@ class Repair:
         self._buffer = buffer
         self.is_joining = False
         """Whether this server is in no quorum yet, and needs two fresh domains to join."""
+        self.former_lives_through: int | None = None
+        """Position up to which the order may tell of former lives of a server that is to join; None: not known yet."""
         self._is_ready_ordered = False
         self._fresh: DomainId | None = None
         """The domain that boots, or is to be filled."""
@@ -93,6 +96,10 @@ class Repair:
         member = self._cell.members.get(self._server)
         own = self._cell.domains_of(self._server)
         if self.is_joining:
+            # Names of domains are never used again, so it reads first which ones its former lives have used (`L9`).
+            former = self.former_lives_through
+            if former is None or self._cell.sequence < former:
+                return False
             # While its former self is live, the order has not come here yet in which that one left.
             return self._server not in self._cell.live_servers and len(self.filled()) < DOMAINS_TO_JOIN
         if member is None or not member.is_live or any(record.is_clean_passive for record in own):
@@ -263,6 +270,8 @@ class Repair:
         filling = self.filling
         if filling is None or not filling.is_set or self._is_ready_ordered or self._buffer.prefix < filling.point - 1:
             return
+        if not self._feeds[filling.domain].is_state_durable:
+            return
         self._is_ready_ordered = True
         output.proposals.append(encode_entry(DomainReady(filling.domain, filling.point, self._cell.sequence)))
 
@@ -371,7 +380,17 @@ class Repair:
             self._prefix_seen, self._prefix_seen_ms = self._buffer.prefix, now_ms
         elif now_ms - self._prefix_seen_ms >= self._settings.patience_ms:
             self._prefix_seen_ms = now_ms
-            output.must_rejoin = True
+            self._start_over("a value is missing that the others have dropped", output)
+
+    def on_skipped(self, output: CoreOutput) -> None:
+        """A snapshot took this learner over entries that its domains, if it has made some, would have needed."""
+        if self._feeds:
+            self._start_over("a part of the order was skipped", output)
+
+    @staticmethod
+    def _start_over(reason: str, output: CoreOutput) -> None:
+        output.events.append(NamedEvent("learner_gave_up", {"reason": reason}))
+        output.must_rejoin = True
 
     def _is_waiting(self) -> bool:
         """Whether others have to go on first: it is no fault of those who take part in this repair."""

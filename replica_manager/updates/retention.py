@@ -35,6 +35,8 @@ class Retention:
         self._feeds = feeds
         self.learners_stable: Callable[[], Iterable[int]] = lambda: ()
         """The stable prefixes of servers that are about to join; its owner sets it."""
+        self.is_whole_log_needed: Callable[[], bool] = lambda: False
+        """Whether domains may come back that nothing is known of yet; its owner sets it."""
         self._digests: dict[int, bytes] = {}
         self._last_request = 0
         self._reported: tuple[int, int, int] = (0, 0, 0)
@@ -50,11 +52,15 @@ class Retention:
             self._digests[sequence] = self._cell.chain
             self._digests.pop(sequence - DIGESTS_KEPT * DIGEST_INTERVAL, None)
 
+    @property
+    def durable(self) -> int:
+        """Up to where every domain of this server has on its disk what it was handed, or would be."""
+        feeds = [feed for feed in self._feeds.values() if feed.holds_the_disk]
+        return min((feed.durable_through(self._buffer) for feed in feeds), default=self._buffer.prefix)
+
     def report(self) -> Progress | None:
         """Return what to tell the cell; None: nothing worth an entry."""
-        prefix = self._buffer.prefix
-        feeds = [feed for feed in self._feeds.values() if feed.holds_the_disk]
-        durable = min((feed.durable_through(self._buffer) for feed in feeds), default=prefix)
+        prefix, durable = self._buffer.prefix, self.durable
         position = max(self._digests, default=0)
         # A report is an entry itself and extends the prefix: count requests only, or an idle cell would never rest.
         useful = (min(prefix, self._last_request), min(durable, prefix, self._last_request), position)
@@ -78,8 +84,11 @@ class Retention:
     def drop(self) -> None:
         """Forget values that every live server has; numbers and updates also when every domain here was handed them.
 
-        With no domain here nobody would ever be handed them.
+        With no domain here nobody would ever be handed them, unless the cell restarts and they come back from their
+        disks.
         """
+        if self.is_whole_log_needed():
+            return
         stable_all = min(self._cell.stable_all, self._buffer.prefix, *self._held_for_learners())
         needed_from = self._needed_from()
         replayed = [feed.executes_from for feed in self._present() if feed.executes_from is not None]

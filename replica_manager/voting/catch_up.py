@@ -45,6 +45,10 @@ class CatchUp:
         peer = self._peers.get(server)
         return 0 if peer is None else peer.stable
 
+    def forget(self, server: int) -> None:
+        """A peer that was no member of the cell is gone."""
+        self._peers.pop(server, None)
+
     def forget_peers_except(self, live_servers: Iterable[int]) -> None:
         """Membership changed."""
         live = set(live_servers)

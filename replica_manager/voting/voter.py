@@ -89,6 +89,13 @@ class Voter:
         if self._requests.get(sequence) is None:
             self.advance_prefix()
 
+    def restart_after(self, sequence: int) -> None:
+        """Entries up to `sequence` will not be delivered here: what waits for them is not needed."""
+        for early in [early for early in self._early if early <= sequence]:
+            self._early_count -= len(self._early.pop(early))
+        for noticed in [noticed for noticed in self._early_notices if noticed <= sequence]:
+            del self._early_notices[noticed]
+
     def record_value(self, record: RequestRecord, digest: bytes, reply: bytes, update: bytes) -> None:
         """Keep a value whose digest was computed here."""
         record.values[digest] = (reply, update)

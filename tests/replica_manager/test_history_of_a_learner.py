@@ -7,11 +7,14 @@ from replica_manager.standing import Standing
 from tests.replica_manager.lockstep_cell import core_settings
 
 OWN, PEER = 1, 0
+NEW_LIFE = 1_700_000_000_000_000
 
 
 def learner() -> ManagerCore:
     """Return the manager of a server without a memory."""
-    return ManagerCore(core_settings(OWN, 1), 0, Standing.LEARNING)
+    core = ManagerCore(core_settings(OWN, 1), 0, Standing.LEARNING)
+    core.membership.incarnation = NEW_LIFE
+    return core
 
 
 def test_the_entry_with_which_a_peer_left_does_not_make_a_learner_serve() -> None:

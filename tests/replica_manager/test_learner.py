@@ -10,12 +10,14 @@ from replica_manager.standing import Standing
 from tests.replica_manager.lockstep_cell import core_settings
 
 OWN, PEER = 1, 0
-FORMER_LIFE = 77
+FORMER_LIFE, THIS_LIFE = 77, 78
 
 
 def learner() -> ManagerCore:
     """Return server 1, which knows nothing."""
-    return ManagerCore(core_settings(OWN, 1), 0, Standing.LEARNING)
+    core = ManagerCore(core_settings(OWN, 1), 0, Standing.LEARNING)
+    core.membership.incarnation = THIS_LIFE
+    return core
 
 
 def join(incarnation: int, generation: int) -> ServerJoined:
@@ -32,10 +34,14 @@ def test_a_join_of_a_former_life_makes_nobody_serve() -> None:
     core.deliver(3, ServerLeft(OWN, False))
     assert core.standing is Standing.LEARNING
     assert OWN in core.membership.learners
+    core.deliver(4, join(THIS_LIFE, 5))
+    assert core.standing is Standing.SERVING
+    assert OWN not in core.membership.learners
 
 
 def test_who_was_there_from_the_start_and_reads_that_another_one_left_goes_on_learning() -> None:
     core = ManagerCore(core_settings(OWN, 2), 0, Standing.LEARNING)
+    core.membership.incarnation = THIS_LIFE
     core.deliver(1, ServerLeft(2, False))
     assert core.standing is Standing.LEARNING
 

@@ -33,16 +33,47 @@ class DomainDied(Exception):
     """Raised by a domain that ends while it handles a frame: its hypervisor tells."""
 
 
+class FakeDisk:
+    """What a domain has written: what is durable, and what is so only if its machine ends well."""
+
+    def __init__(self) -> None:
+        """A clean image."""
+        self.rows: dict[bytes, bytes] = {}
+        self.cursor = 1
+        self._unsynced: list[tuple[int, dict[bytes, bytes]]] = []
+
+    def write(self, cursor: int, rows: dict[bytes, bytes]) -> None:
+        """Write the state before `cursor`; durable with the next `sync`."""
+        self._unsynced.append((cursor, dict(rows)))
+
+    def sync(self) -> None:
+        """Make everything durable."""
+        self.lose(0)
+
+    @property
+    def unsynced_count(self) -> int:
+        """Writes that can be lost."""
+        return len(self._unsynced)
+
+    def lose(self, count: int) -> None:
+        """The newest `count` writes that were not synced are lost; the others are durable."""
+        kept = self._unsynced[: len(self._unsynced) - count]
+        if kept:
+            self.cursor, self.rows = kept[-1]
+        self._unsynced.clear()
+
+
 class FakeDomain:
     """One execution replica; `receive` returns its answers."""
 
-    def __init__(self, name: str, rows_per_part: int = ROWS_PER_PART) -> None:
-        """Boot with an empty state."""
+    def __init__(self, name: str, rows_per_part: int = ROWS_PER_PART, disk: FakeDisk | None = None) -> None:
+        """Boot from a disk; None: from a clean one."""
         self._rows_per_part = rows_per_part
         self.name = name
-        self.rows: dict[bytes, bytes] = {}
-        self.cursor = 1
-        self.previous = 0
+        self.disk = disk or FakeDisk()
+        self.rows = dict(self.disk.rows)
+        self.cursor = self.disk.cursor
+        self.previous = self.cursor - 1
         self.executed: list[int] = []
         self.applied: list[int] = []
         self._parts: Iterator[StatePart] | None = None
@@ -70,6 +101,8 @@ class FakeDomain:
         if isinstance(frame, NextPart):
             return self._next_parts(frame.count)
         if isinstance(frame, Sync):
+            self.disk.write(self.cursor, self.rows)
+            self.disk.sync()
             return [Synced(self.cursor)]
         if isinstance(frame, Ping):
             return [Pong(frame.token)]
@@ -96,6 +129,7 @@ class FakeDomain:
             return Executed(frame.sequence, old, b"")
         new = value[0] if command == b"set" else old + value[0]
         self.rows[key] = new
+        self.disk.write(self.cursor, self.rows)
         return Executed(frame.sequence, b"%d:" % frame.timestamp_us + new, key + b" " + new)
 
     def _apply(self, frame: ApplyUpdates) -> None:
@@ -107,6 +141,8 @@ class FakeDomain:
             self.cursor = sequence + 1
         self.cursor = frame.up_to + 1
         self.previous = frame.up_to
+        if frame.updates:
+            self.disk.write(self.cursor, self.rows)
 
     def _state(self, point: int) -> Iterator[StatePart]:
         rows, size = sorted(self.rows.items()), self._rows_per_part
@@ -122,6 +158,7 @@ class FakeDomain:
         if not frame.is_last:
             return []
         self.cursor, self.previous = self._setting, self._setting - 1
+        self.disk.write(self.cursor, self.rows)
         return [StateSet(self._setting)]
 
     def _next_parts(self, count: int) -> list[FromWrapper]:

@@ -2,7 +2,8 @@
 
 The crash of a server, with everything on it, is one fault; every misbehaving domain is one.  A fault is over when its
 domain is retired, every number that it can have voted on is stable, and redundancy is whole again: then the next one
-may come, and repairs of repairs happen.  A crashed server does not come back here, so its fault lasts.
+may come, and repairs of repairs happen.  A crashed server's fault is over when it serves again; the loss of power of
+the whole cell is apart from the bound, as long as everybody comes back.
 
 Source: design "Fault model and promises" (`S1` of its list of traps).
 """
@@ -22,11 +23,21 @@ class Budget:
         """Nothing is wrong."""
         self._f = f
         self._servers = servers
-        self.gone: set[int] = set()
-        """Servers that crashed, or that the others go on without."""
+        self.lost: set[int] = set()
+        """Servers that crashed for good."""
+        self.away: set[int] = set()
+        """Servers that crashed, or that the others go on without, and that come back."""
+        self.unreachable: set[int] = set()
+        """Those of them that run."""
         self.witnesses_down = 0
         self._bad: set[DomainId] = set()
-        self._is_poisoned = False
+        self.is_poisoned = False
+        """Whether a request is under way that kills who executes it."""
+
+    @property
+    def gone(self) -> set[int]:
+        """Servers that are a fault at present."""
+        return self.lost | self.away
 
     @property
     def remaining(self) -> list[SimulatedServer]:
@@ -37,7 +48,7 @@ class Budget:
     def free(self) -> int:
         """How many more faults may happen now."""
         self._release()
-        return 0 if self._is_poisoned else self._f - len(self.gone) - len(self._bad)
+        return 0 if self.is_poisoned else self._f - len(self.gone) - len(self._bad)
 
     @property
     def free_acceptors(self) -> int:
@@ -53,21 +64,29 @@ class Budget:
         """A request is under way that kills who executes it: that is more than the bound allows, so nothing else is
         wrong meanwhile."""
         assert self.free == self._f
-        self._is_poisoned = True
+        self.is_poisoned = True
 
     def end_poison(self) -> None:
         """It was dealt with."""
-        self._is_poisoned = False
+        self.is_poisoned = False
 
     def _release(self) -> None:
-        if self._bad and self.is_whole():
+        if (self._bad or self.away) and self.is_whole():
+            self.away.clear()
             self._bad = {domain for domain in self._bad if not self._is_over(domain)}
 
     def is_whole(self) -> bool:
-        """Whether every server that stays sees redundancy restored."""
-        cells = [server.core.cell for server in self.remaining]
-        have_left = all(not cell.members[server].is_live for cell in cells for server in self.gone)
-        return have_left and all(missing_redundancy(cell) is None for cell in cells)
+        """Whether everybody who did not crash for good serves, and all see redundancy restored."""
+        if self.unreachable:
+            return False
+        present = [server for server in self._servers if server.number not in self.lost]
+        expected = [server.number for server in present]
+        return all(
+            server.is_serving
+            and list(server.core.cell.live_servers) == expected
+            and missing_redundancy(server.core.cell) is None
+            for server in present
+        )
 
     def _is_over(self, domain: DomainId) -> bool:
         for server in self.remaining:

@@ -47,7 +47,7 @@ class SimulatedClient:
         return self._left > 0 and self._client is not None
 
     def _server(self) -> "SimulatedServer":
-        up = [server for server in self._servers if server.is_up] or self._servers
+        up = [server for server in self._servers if server.is_serving] or self._servers
         return self._world.random.choice(up)
 
     # -- the identity ------------------------------------------------------------------------------------------
@@ -118,6 +118,10 @@ class SimulatedClient:
             return
         if outcome is Outcome.SKIPPED and self._history.lethal:
             operation.is_skipped = True
+            self._finish()
+            return
+        if outcome is Outcome.REPLY_LOST and self._history.events["cell_restarted"]:
+            operation.is_lost = True
             self._finish()
             return
         assert outcome is Outcome.ANSWERED, f"client {self._name}: request {number} ended as {outcome.name}"

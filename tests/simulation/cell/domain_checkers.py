@@ -97,10 +97,11 @@ def check_can_go_on(servers: "Iterable[SimulatedServer]", history: History) -> N
     """
     for server in servers:
         core = server.core
-        for feed in core.feeds.values():
+        for feed in core.feeds.values() if server.is_serving else ():
             if feed.power is Power.GONE or feed.role is Role.STARTING or feed.domain in history.faulty:
                 continue
-            for record in core.requests.records(core.buffer.prefix + 1):
+            came_back_at = server.linked_cursors.get(feed.domain, 0)
+            for record in core.requests.records(max(core.buffer.prefix + 1, came_back_at)):
                 is_ahead = feed.cursor <= record.sequence or record.sequence in feed.executing
                 is_stable = record.stable_digest is not None
                 can_go_on = is_ahead or is_stable or feed.domain in record.votes

@@ -86,7 +86,7 @@ class DomainFaults:
         """
         self._boot_faults_left = count
         for server in self._servers:
-            server.on_boot = partial(self._maybe_spoil, server)
+            server.hosted.on_boot = partial(self._maybe_spoil, server)
 
     def _maybe_spoil(self, server: SimulatedServer, domain: DomainId) -> None:
         draw = self._world.random

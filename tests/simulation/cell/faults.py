@@ -15,6 +15,7 @@ from tests.simulation.cell.network import Network
 from tests.simulation.cell.operator import Operator
 from tests.simulation.cell.options import Options
 from tests.simulation.cell.server import SimulatedServer
+from tests.simulation.cell.server_faults import ServerFaults
 from tests.simulation.cell.world import World
 
 FAULTS_FROM_US, FAULTS_TO_US = 200_000, 5_000_000
@@ -45,17 +46,20 @@ class Faults:
         self._witnesses = witnesses
         self._clients = clients
         self._options = options
+        self.pending_count = 0
+        """Faults that are still to come, or whose end is."""
         self.budget = Budget(options.f, servers)
         self.operator = Operator(world, self.budget, history)
         self._domains = DomainFaults(world, self.budget, servers, options)
+        self._servers_off = ServerFaults(world, self.budget, servers, witnesses, options, self._after)
         self._plan_members()
         self._plan_domains()
         for _ in range(options.short_cuts):
-            world.after(self._when(), self._cut_shortly)
+            self._after(self._when(), self._cut_shortly)
         for _ in range(options.clock_steps):
-            world.after(self._when(), self._step_clock)
+            self._after(self._when(), self._step_clock)
         for _ in range(options.checkpoints):
-            world.after(self._when(), self._order_checkpoint)
+            self._after(self._when(), self._order_checkpoint)
 
     def _when(self) -> int:
         """A time at which clients have requests left; what the bound does not allow then comes later in any case."""
@@ -67,9 +71,19 @@ class Faults:
 
         def attempt() -> None:
             if not fault() and self._world.now_us < LAST_TRY_US:
-                self._world.after(RETRY_US, attempt)
+                self._after(RETRY_US, attempt)
 
-        self._world.after(when_us, attempt)
+        self._after(when_us, attempt)
+
+    def _after(self, delay_us: int, action: Callable[[], None]) -> None:
+        """Do something of which the end of the faults has to wait."""
+        self.pending_count += 1
+
+        def act() -> None:
+            self.pending_count -= 1
+            action()
+
+        self._world.after(delay_us, act)
 
     # -- members -----------------------------------------------------------------------------------------------
 
@@ -83,19 +97,13 @@ class Faults:
             self._try(self._when(), self._restart_witness)
         for index in range(server_count):
             is_isolation = options.isolation and index == 0
-            self._try(self._when(), partial(self._lose_server, is_isolation=is_isolation))
-
-    def _lose_server(self, *, is_isolation: bool) -> bool:
-        budget = self.budget
-        if not budget.free or not budget.free_acceptors:
-            return False
-        server = self._world.random.choice(budget.remaining)
-        budget.gone.add(server.number)
-        if is_isolation:
-            self._isolate(server)
-        else:
-            server.crash()
-        return True
+            lose = self._isolate if is_isolation else self._servers_off.crash
+            self._try(self._when(), lose)
+        for _ in range(options.relapses):
+            self._try(self._when(), self._servers_off.relapse)
+        for index in range(options.power_losses):
+            lose_power = partial(self._servers_off.lose_power, is_first=index == 0)
+            self._try(self._when(), lose_power)
 
     def _crash_witness(self) -> bool:
         witness = self._world.random.choice(self._witnesses)
@@ -115,24 +123,33 @@ class Faults:
 
         def come_back() -> None:
             self.budget.witnesses_down -= 1
-            witness.restart()
+            if not witness.is_up:
+                witness.restart()
 
-        self._world.after(self._world.random.randrange(1000, 1_500_000), come_back)
+        self._after(self._world.random.randrange(1000, 1_500_000), come_back)
         return True
 
-    def _isolate(self, server: SimulatedServer) -> None:
+    def _isolate(self) -> bool:
         """A server is unreachable for so long that the others go on without it, though it runs."""
+        if not self.budget.free or not self.budget.free_acceptors:
+            return False
+        server = self._world.random.choice(self.budget.remaining)
+        self.budget.away.add(server.number)
+        self.budget.unreachable.add(server.number)
         others = [member.own for member in (*self._servers, *self._witnesses) if member is not server]
         for other in others:
             self._network.cut(server.own, other)
             self._network.cut(other, server.own)
+        server.tell_peers_of_end()
 
         def heal() -> None:
+            self.budget.unreachable.discard(server.number)
             for other in others:
                 self._network.heal(server.own, other)
                 self._network.heal(other, server.own)
 
-        self._world.after(ISOLATION_US, heal)
+        self._after(ISOLATION_US, heal)
+        return True
 
     # -- domains -----------------------------------------------------------------------------------------------
 
@@ -145,7 +162,7 @@ class Faults:
         for _ in range(options.latent_faults):
             self._try(self._when(), self._domains.corrupt)
         for _ in range(options.full_disks):
-            self._world.after(self._when(), self._domains.fill_disk)
+            self._after(self._when(), self._domains.fill_disk)
         self._domains.spoil_boots(options.boot_faults)
         if options.is_hello_wrong:
             self._domains.lie_in_hello()
@@ -172,7 +189,7 @@ class Faults:
         draw = self._world.random
         one, other = draw.sample([*self._servers, *self._witnesses], 2)
         self._network.cut(one.own, other.own)
-        self._world.after(draw.randrange(10_000, 800_000), lambda: self._network.heal(one.own, other.own))
+        self._after(draw.randrange(10_000, 800_000), lambda: self._network.heal(one.own, other.own))
 
     def _step_clock(self) -> None:
         draw = self._world.random
@@ -180,6 +197,6 @@ class Faults:
 
     def _order_checkpoint(self) -> None:
         server = self._world.random.choice(self._servers)
-        if server.is_up:
+        if server.is_serving:
             server.core.order_checkpoint(self._world.random.randrange(1 << 40))
             server.touch()

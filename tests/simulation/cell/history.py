@@ -1,7 +1,7 @@
 """What happened, as the checkers need it."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from agreement.changes import Change, Entry
@@ -23,6 +23,18 @@ class Operation:
     reply: bytes = b""
     is_skipped: bool = False
     """An operator resolved it so: it has no reply."""
+    is_lost: bool = False
+    """It was executed before the cell lost power, and its reply is kept nowhere."""
+
+
+@dataclass(slots=True)
+class Order:
+    """What one process of a server was delivered without a gap."""
+
+    server: int
+    first: int = 0
+    """Sequence number of the first entry; 0: none came."""
+    entries: list[Entry | Change] = field(default_factory=list)
 
 
 class History:
@@ -30,7 +42,13 @@ class History:
 
     def __init__(self) -> None:
         """Nothing happened."""
-        self.orders: dict[int, list[Entry | Change]] = {}
+        self.orders: list[Order] = []
+        """Of each process of each server; after a restart or a snapshot a new one begins."""
+        self._newest: dict[int, Order] = {}
+        self.longest_order: list[Entry | Change] = []
+        """The order as whoever was first knew it."""
+        self.names_known: set[DomainId] = set()
+        """Of all domains that the cell has ever known."""
         self.operations: list[Operation] = []
         self.events: Counter[str] = Counter()
         self.faulty: dict[DomainId, str] = {}
@@ -41,8 +59,8 @@ class History:
         """Payloads that kill every domain that executes them."""
         self.is_bound_exceeded = False
         """Whether such a payload was sent."""
-        self.stable: dict[int, dict[int, bytes]] = {}
-        """Number → server → the digest that was stable there."""
+        self.stable: dict[int, set[tuple[int, bytes]]] = {}
+        """Number → servers, each with the digest that was stable there."""
         self.held: dict[int, int] = {}
         """Request that the cell holds → when that was first noticed, in µs."""
         self.resolutions: dict[int, RequestResolved] = {}
@@ -57,11 +75,20 @@ class History:
         """The farthest clock of a leader when it proposed something."""
         self.core_events: list[tuple[int, str, dict[str, Any]]] = []
 
+    def begin_order(self, server: int) -> None:
+        """A process of a server starts, or goes on from a snapshot."""
+        self._newest[server] = order = Order(server)
+        self.orders.append(order)
+
     def delivered(self, server: int, sequence: int, entry: Entry | Change) -> None:
         """A server delivered an entry."""
-        order = self.orders.setdefault(server, [])
-        assert sequence == len(order) + 1, f"server {server}: {sequence} delivered after {len(order)}"
-        order.append(entry)
+        order = self._newest[server]
+        order.first = order.first or sequence
+        expected = order.first + len(order.entries)
+        assert sequence == expected, f"server {server}: {sequence} delivered instead of {expected}"
+        order.entries.append(entry)
+        if sequence == len(self.longest_order) + 1:
+            self.longest_order.append(entry)
 
     def event(self, server: int, kind: str) -> None:
         """Something with a name happened."""
@@ -77,16 +104,13 @@ class History:
             rounds = self.rounds.setdefault(data["sequence"], set())
             rounds.add(data["round"])
             self.events["second round"] += len(rounds) > 1
+        if kind == "role_changed":
+            self.names_known.add(data["domain"])
         if kind == "repaired":
             self.repairs[server] += 1
             self.events["second repair"] += self.repairs[server] > 1
         if kind == "request_held":
             self.held.setdefault(data["sequence"], now_us)
-
-    @property
-    def longest_order(self) -> list[Entry | Change]:
-        """The order as the server that is farthest knows it."""
-        return max(self.orders.values(), key=len, default=[])
 
     def requests(self) -> list[tuple[int, Request]]:
         """Return `(sequence, request)` of the longest order."""

@@ -18,30 +18,54 @@ SYNC_US_MIN, SYNC_US_MAX = 200, 2000
 
 
 class SimulatedMember:
-    """Runs a node or a witness."""
+    """Runs a node or a witness, one process after the other, on one disk."""
 
-    def __init__(self, world: World, network: Network, own: MemberId, core: Node | Witness) -> None:
-        """Join the network."""
+    def __init__(self, world: World, network: Network, own: MemberId) -> None:
+        """Prepare; `begin_life` starts the first process."""
         self.world = world
         self.network = network
         self.own = own
-        self.agreement = core
-        self.is_up = True
+        self.agreement: Node | Witness
+        self.is_up = False
+        self.life = 0
+        """Counts starts and ends."""
+        self.storage = FakeStableStorage(is_synced=False)
         self.on_deliveries: Callable[[Any], None] = lambda _: None
         self.on_events: Callable[[Any], None] = lambda _: None
+
+    def begin_life(self, core: Node | Witness) -> None:
+        """A process starts."""
+        assert not self.is_up
+        self.life += 1
+        self.is_up = True
+        self.agreement = core
         self._outgoing: dict[MemberId, list[object]] = {}
         self._timer_us = -1
         self._pass_is_due = False
-        self._life = 0
         self._written_us = 0
-        network.join(own, self.receive)
+        self.network.join(self.own, self.receive)
         self.touch()
 
     def crash(self) -> None:
-        """End at once."""
+        """End at once; what was not synced may be lost."""
+        self.end_life()
+        self.storage.crash(self.world.random)
+
+    def end_life(self) -> None:
+        """The process ends."""
         self.is_up = False
-        self._life += 1
+        self.life += 1
         self.network.leave(self.own)
+
+    def later(self, delay_us: int, action: Callable[[], None]) -> None:
+        """Do something, unless this process has ended by then."""
+        life = self.life
+
+        def act() -> None:
+            if life == self.life:
+                action()
+
+        self.world.after(delay_us, act)
 
     def receive(self, sender: MemberId, messages: list[object]) -> None:
         """Take a batch of messages."""
@@ -62,22 +86,25 @@ class SimulatedMember:
         """See to it that a pass follows."""
         if not self._pass_is_due:
             self._pass_is_due = True
-            self.world.after(5, self._pass)
+            self.later(5, self._pass)
 
     def _pass(self) -> None:
         self._pass_is_due = False
-        if not self.is_up:
-            return
+        life = self.life
         while (output := self.agreement.take_output()) is not NOTHING:
             if output.token is not None:
-                self._write(output.writes, output.token)
+                self._write_log(output.writes, output.token)
             for member, message in output.sends:
                 self.post(member, message)
             if output.deliveries:
                 self.on_deliveries(output.deliveries)
             if output.events:
                 self.on_events(output.events)
+            if life != self.life:
+                return
         self.after_pass()
+        if life != self.life:
+            return
         for member, messages in self._outgoing.items():
             self.network.send(self.own, member, messages)
         self._outgoing = {}
@@ -86,27 +113,24 @@ class SimulatedMember:
     def after_pass(self) -> None:
         """Do what else a pass has to do, before messages leave."""
 
-    def _write(self, writes: Sequence[Write], token: int) -> None:
-        life = self._life
-        self.begin_write(writes)
+    def _write_log(self, writes: Sequence[Write], token: int) -> None:
+        def written() -> None:
+            self.agreement.on_persisted(token, self.world.now_ms)
+            self.touch()
+
+        self.write(writes, written)
+
+    def write(self, writes: Sequence[Write], on_written: Callable[[], None]) -> None:
+        """Write a batch behind all earlier ones: a disk writes one after the other."""
+        self.storage.write(writes)
 
         def written() -> None:
-            if life == self._life:
-                self.end_write()
-                self.agreement.on_persisted(token, self.world.now_ms)
-                self.touch()
+            self.storage.sync(1)
+            on_written()
 
-        # A disk writes one batch after the other.
-        self._written_us = max(
-            self._written_us, self.world.now_us + self.world.random.randrange(SYNC_US_MIN, SYNC_US_MAX)
-        )
-        self.world.after(self._written_us - self.world.now_us, written)
-
-    def begin_write(self, writes: Sequence[Write]) -> None:
-        """Hand a batch to the disk; servers of this simulation never come back, so theirs keeps nothing."""
-
-    def end_write(self) -> None:
-        """The oldest batch is durable."""
+        sync_us = self.world.random.randrange(SYNC_US_MIN, SYNC_US_MAX)
+        self._written_us = max(self._written_us, self.world.now_us + sync_us)
+        self.later(self._written_us - self.world.now_us, written)
 
     def _arm(self) -> None:
         due_ms = self.agreement.next_timer_ms()
@@ -114,15 +138,14 @@ class SimulatedMember:
             return
         due_us = max(due_ms * 1000, self.world.now_us + 1000)
         self._timer_us = due_us
-        self.world.after(due_us - self.world.now_us, lambda: self._timer(due_us))
+        self.later(due_us - self.world.now_us, lambda: self._timer(due_us))
 
     def _timer(self, due_us: int) -> None:
         if due_us != self._timer_us:
             return  # an earlier one was set since
         self._timer_us = -1
-        if self.is_up:
-            self.agreement.on_timer(self.world.now_ms)
-            self.touch()
+        self.agreement.on_timer(self.world.now_ms)
+        self.touch()
 
 
 class SimulatedWitness(SimulatedMember):
@@ -132,31 +155,17 @@ class SimulatedWitness(SimulatedMember):
         self, world: World, network: Network, own: MemberId, settings: AgreementSettings, members: list[Identity]
     ) -> None:
         """Start for the first time."""
+        super().__init__(world, network, own)
         self._settings = settings
         self._members = members
-        self._disk = FakeStableStorage(is_synced=False)
-        super().__init__(world, network, own, Witness.born(Identity(own, 1), settings, members, 0))
-
-    def begin_write(self, writes: Sequence[Write]) -> None:
-        """A crash may lose it until it is durable."""
-        self._disk.write(writes)
-
-    def end_write(self) -> None:
-        """Batches become durable one after the other."""
-        self._disk.sync(1)
+        self.begin_life(Witness.born(Identity(own, 1), settings, members, 0))
 
     def restart(self) -> None:
         """Come back with what the disk holds."""
-        self._disk.crash(self.world.random)
-        content = list(self._disk.scan(PREFIX, PREFIX_END))
+        content = list(self.storage.scan(PREFIX, PREFIX_END))
         identity = Identity(self.own, 1)
         if content:
             core = Witness.recovered(identity, self._settings, self._members, content, self.world.now_ms)
         else:
             core = Witness.born(identity, self._settings, self._members, self.world.now_ms)
-        self.agreement = core
-        self._outgoing = {}
-        self._timer_us = -1
-        self.is_up = True
-        self.network.join(self.own, self.receive)
-        self.touch()
+        self.begin_life(core)

@@ -1,5 +1,6 @@
 """The private network: links between members that delay, lose, repeat and reorder messages, or break."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,9 +30,11 @@ class Network:
         self._world = world
         self.faults = faults
         self._receivers: dict[MemberId, Receive] = {}
-        self._cut: set[tuple[MemberId, MemberId]] = set()
+        self._cut: Counter[tuple[MemberId, MemberId]] = Counter()
+        """By link: cuts that have not been healed; there may be several."""
         self.on_healed: Callable[[MemberId, MemberId], None] = lambda _sender, _receiver: None
         self.lost_count = 0
+        self._sure_us: dict[tuple[MemberId, MemberId], int] = {}
 
     def join(self, member: MemberId, receive: Receive) -> None:
         """Deliver what is sent to `member` to `receive`."""
@@ -43,18 +46,22 @@ class Network:
 
     def cut(self, sender: MemberId, receiver: MemberId) -> None:
         """Lose everything from `sender` to `receiver`, in this direction."""
-        self._cut.add((sender, receiver))
+        self._cut[sender, receiver] += 1
 
     def heal(self, sender: MemberId, receiver: MemberId) -> None:
-        """End a cut; both ends notice a new connection."""
-        if (sender, receiver) in self._cut:
-            self._cut.discard((sender, receiver))
-            self.on_healed(sender, receiver)
+        """End a cut; after the last one both ends notice a new connection."""
+        link = (sender, receiver)
+        if link in self._cut:
+            self._cut[link] -= 1
+            if not self._cut[link]:
+                del self._cut[link]
+                self.on_healed(sender, receiver)
 
     def heal_all(self) -> None:
         """End every cut and every other fault."""
         self.faults = NetworkFaults()
         for sender, receiver in sorted(self._cut):
+            self._cut[sender, receiver] = 1
             self.heal(sender, receiver)
 
     def send(self, sender: MemberId, receiver: MemberId, messages: list[object]) -> None:
@@ -68,9 +75,28 @@ class Network:
             delay_us = 50 + int(draw.random() * faults.latency_us_max)
             if faults.spike and draw.random() < faults.spike:
                 delay_us *= 100
-            self._world.after(delay_us, lambda: self._deliver(sender, receiver, messages))
+            self._deliver_after(delay_us, sender, receiver, messages)
 
-    def _deliver(self, sender: MemberId, receiver: MemberId, messages: list[object]) -> None:
-        receive = self._receivers.get(receiver)
-        if receive is not None:
-            receive(sender, messages)
+    def send_in_order(self, sender: MemberId, receiver: MemberId, message: object) -> None:
+        """Send what is said once per connection: it comes in this order, unless there is no connection."""
+        if (sender, receiver) in self._cut:
+            return
+        link, now_us = (sender, receiver), self._world.now_us
+        due_us = now_us + 50 + int(self._world.random.random() * self.faults.latency_us_max)
+        self._sure_us[link] = due_us = max(due_us, self._sure_us.get(link, 0))
+        self._deliver_after(due_us - now_us, sender, receiver, [message])
+
+    def is_cut(self, one: MemberId, other: MemberId) -> bool:
+        """Whether nothing gets through in one of the directions."""
+        return (one, other) in self._cut or (other, one) in self._cut
+
+    def _deliver_after(self, delay_us: int, sender: MemberId, receiver: MemberId, messages: list[object]) -> None:
+        """A connection is one of two processes: whoever starts again gets nothing that was meant for the former one."""
+        receivers = self._receivers
+        to, of = receivers.get(receiver), receivers.get(sender)
+
+        def arrive() -> None:
+            if to is not None and receivers.get(receiver) is to and receivers.get(sender) in (of, None):
+                to(sender, messages)
+
+        self._world.after(delay_us, arrive)

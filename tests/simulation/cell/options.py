@@ -29,7 +29,19 @@ class Options:
     duplication: float
     spike: float
     crashes: int
-    """Members that crash for good: servers first; within the bound."""
+    """Members that crash: servers first; within the bound."""
+    returns: bool
+    """Servers that crash come back after a while."""
+    lost_disks: bool
+    """Some of them without what they had written."""
+    relapses: int
+    """Times that a server which is joining ends, and comes back or not."""
+    power_losses: int
+    """Times that the whole cell loses power, with everything that was not synced."""
+    stays_away: bool
+    """After the first loss of power one server does not come back."""
+    checkpoint_entries: int
+    """Entries between two checkpoints of the cell state."""
     is_witness_down: bool
     """One of the crashes is a witness's."""
     is_witness_restarted: bool
@@ -61,6 +73,8 @@ class Options:
     refresh_updates_max: int
     own_entries_max: int
     """Agreement refuses entries beyond these."""
+    history_bytes_max: int
+    """Decided batches that agreement keeps for those who are behind; who is farther gets a snapshot."""
     open_requests_max: int
     """Intake refuses requests beyond these."""
     power_us_max: int
@@ -68,7 +82,7 @@ class Options:
 
     def agreement_settings(self) -> AgreementSettings:
         """Times and limits of the agreement stage."""
-        return AgreementSettings(own_entries_max=self.own_entries_max)
+        return AgreementSettings(own_entries_max=self.own_entries_max, history_bytes_max=self.history_bytes_max)
 
     def core_settings(self, server: int) -> CoreSettings:
         """Bounds and times of a manager."""
@@ -119,6 +133,20 @@ def _draw_domain_faults(draw: random.Random, f: int, *, is_faulty: bool) -> dict
     }
 
 
+def _draw_returns(draw: random.Random, crashes: int, *, is_faulty: bool) -> dict[str, Any]:
+    """Draw who comes back, and how."""
+    returns = crashes > 0 and draw.random() < 0.7
+    power_losses = draw.choice((1, 1, 2)) if is_faulty and draw.random() < 0.25 else 0
+    return {
+        "returns": returns,
+        "lost_disks": returns and draw.random() < 0.4,
+        "relapses": draw.randint(1, 2) if returns and draw.random() < 0.3 else 0,
+        "power_losses": power_losses,
+        "stays_away": power_losses > 0 and draw.random() < 0.2,
+        "checkpoint_entries": draw.choice((20, 60, 150)),
+    }
+
+
 def draw_options(seed: int) -> Options:
     """Draw what happens in a run."""
     draw = random.Random(f"options {seed}")
@@ -146,7 +174,9 @@ def draw_options(seed: int) -> Options:
         checkpoints=draw.randint(0, 2),
         refresh_updates_max=draw.choice((3, 10, 40)),
         own_entries_max=draw.choice((8192, 8192, 1)),
+        history_bytes_max=draw.choice((64 * 1024 * 1024, 64 * 1024 * 1024, 20_000)),
         open_requests_max=draw.choice((200, 200, 2)),
         power_us_max=draw.choice((5_000, 5_000, 200_000)),
+        **_draw_returns(draw, crashes, is_faulty=is_faulty),
         **_draw_domain_faults(draw, f, is_faulty=is_faulty),
     )

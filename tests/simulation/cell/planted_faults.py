@@ -42,7 +42,7 @@ from tests.simulation.cell.server import SimulatedServer
 class NeverStalls(FaultHandling):
     """Waits for votes for ever."""
 
-    def _order_stalled(self, record: RequestRecord, output: CoreOutput) -> None:
+    def _order_stalled(self, record: RequestRecord, is_late: bool, output: CoreOutput) -> None:
         """Order nothing."""
 
 

@@ -1,6 +1,6 @@
 """When a cell is at rest: everything stable everywhere, redundancy whole, nothing kept that nobody needs."""
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING
 
 from agreement.changes import Change, Entry
@@ -10,6 +10,7 @@ from replica_manager.cell.entries import Progress, Suspected, decode_entry
 from replica_manager.cell.roles import Role
 from replica_manager.execution.feed import Feed, Power
 from replica_manager.faults.role_plan import plan_roles
+from replica_manager.standing import Standing
 from tests.simulation.cell.options import Options
 from tests.simulation.cell.rules import require
 
@@ -28,6 +29,7 @@ def unrest(server: "SimulatedServer", options: Options) -> str | None:
     values = sum(len(record.values) for record in core.requests.records(1))
     unordered = server.agreement.undelivered_count if isinstance(server.agreement, Node) else 0
     found = {
+        f"it is still {core.standing.value}": core.standing is not Standing.SERVING,
         f"{unordered} own entries are not ordered": unordered > 0,
         f"stable up to {core.buffer.prefix} of {core.requests.last}": core.buffer.prefix < core.requests.last,
         f"checkpoint {core.cell.open_point} is open": core.cell.open_point > 0,
@@ -62,7 +64,9 @@ def missing_redundancy(cell: CellState) -> str | None:
     active = cell.domains_in(Role.ACTIVE)
     if len(active) != cell.threshold:
         return f"{[record.domain for record in active]} are active, {cell.threshold} wanted"
-    present = (*active, *cell.domains_in(Role.PASSIVE), *cell.domains_in(Role.STARTING))
+    # What a server left behind that was about to join is given up when it comes again.
+    starting = [record for record in cell.domains_in(Role.STARTING) if record.server in cell.live_servers]
+    present = (*active, *cell.domains_in(Role.PASSIVE), *starting)
     for record in present:
         if record.suspicion or record.role is Role.STARTING:
             return f"{record.domain} is {record.role.value}, suspected: {record.suspicion or 'no'}"
@@ -73,11 +77,14 @@ def missing_redundancy(cell: CellState) -> str | None:
     return None if step is None else f"{step} is still to be done"
 
 
-def check_rest(servers: "Iterable[SimulatedServer]", options: Options) -> None:
-    """Every server comes to rest."""
+def check_rest(servers: "Sequence[SimulatedServer]", lost: Container[int], options: Options) -> None:
+    """Every server that did not crash for good is in the cell, and comes to rest."""
     for server in servers:
-        what = unrest(server, options)
-        require(what is None, "rest", f"server {server.number}: {what}")
+        if server.number not in lost:
+            what = unrest(server, options) if server.is_up else "it does not run"
+            require(what is None, "rest", f"server {server.number}: {what}")
+            expected = {one.number for one in servers if one.number not in lost}
+            require(set(server.core.cell.live_servers) == expected, "rest", f"live: {server.core.cell.live_servers}")
 
 
 def check_quiet(sent: int, ordered: Sequence[Entry | Change], faulty: Container[str]) -> None:

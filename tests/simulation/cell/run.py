@@ -8,7 +8,7 @@ from tests.simulation.cell import checkers, domain_checkers, rest
 from tests.simulation.cell.canary import Plant
 from tests.simulation.cell.checkers import Model
 from tests.simulation.cell.client import SimulatedClient
-from tests.simulation.cell.faults import LAST_TRY_US, Faults
+from tests.simulation.cell.faults import Faults
 from tests.simulation.cell.history import History
 from tests.simulation.cell.member import SimulatedWitness
 from tests.simulation.cell.network import Network, NetworkFaults
@@ -45,11 +45,11 @@ class Run:
         settings = options.agreement_settings()
         self.witnesses = [SimulatedWitness(self.world, self.network, own, settings, members) for own in witnesses]
         self.servers = [
-            SimulatedServer(self.world, self.network, own.number, members, options, self.history) for own in servers
+            SimulatedServer(self.world, self.network, own.number, members, options, self.history, plant)
+            for own in servers
         ]
         for server in self.servers:
-            if plant is not None:
-                plant(server)
+            server.peers = self.servers
         self.clients = [
             SimulatedClient(
                 self.world, self.servers, self.history, f"c{number}", options.requests_per_client, options.think_us
@@ -102,7 +102,7 @@ class Run:
         self.world.run_until(self.world.now_us + NUDGE_US, self._is_at_rest)
 
     def _is_quietly_finished(self) -> bool:
-        return self.world.now_us >= LAST_TRY_US and self._is_finished()
+        return self.faults.pending_count == 0 and not self.faults.budget.is_poisoned and self._is_finished()
 
     def _is_lost(self) -> bool:
         """Whether a request killed more domains than the cell can go on without: it answers nothing then."""
@@ -111,20 +111,23 @@ class Run:
         return self.faults.operator.has_lost
 
     def _is_at_rest(self) -> bool:
+        lost = self.faults.budget.lost
         up = [server.number for server in self.live]
+        if up != [server.number for server in self.servers if server.number not in lost]:
+            return False
         has_settled = all(list(server.core.cell.live_servers) == up for server in self.live)
         return has_settled and all(rest.unrest(server, self.options) is None for server in self.live)
 
     @property
     def live(self) -> list[SimulatedServer]:
-        """Servers that run and belong to the cell."""
+        """Servers that run."""
         return [server for server in self.servers if server.is_up]
 
     def check(self) -> None:
         """Apply every checker."""
         self.check_safety()
         domain_checkers.check_retirement(self.live, self.history)
-        rest.check_rest(self.live, self.options)
+        rest.check_rest(self.servers, self.faults.budget.lost, self.options)
 
     def check_safety(self) -> None:
         """Apply the checkers of what must hold even when the bound was exceeded."""

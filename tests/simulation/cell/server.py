@@ -1,41 +1,49 @@
-"""A simulated server: the manager's core, its agreement node, its hypervisor and its domains."""
+"""A simulated server: disk, hypervisor and domains, and on them one manager's process after the other.
+
+A process is the manager's core and its agreement node, in the real shell's order of work.
+"""
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from agreement.changes import ServerLeft
+from agreement.changes import Change, ServerJoined, ServerLeft
 from agreement.errors import ProposalError
 from agreement.identifiers import Identity, MemberId
 from agreement.node import Node
-from agreement.output import Removed
-from exec_wrapper.wire import Execute, ToWrapper
+from agreement.output import RejoinNeeded, Removed, SnapshotInstalled, SnapshotWanted
+from replica_manager.cell.cell_state import CellState, encode_joiners
+from replica_manager.cell_checkpoints import delete_all_checkpoints
 from replica_manager.core_output import CoreOutput
-from replica_manager.execution.feed import PowerAction
 from replica_manager.execution.request_log import RequestRecord
 from replica_manager.identifiers import DomainId
 from replica_manager.intake.port import ReplySink, Submission
+from replica_manager.log_keeping import LogKeeping, LogStep
 from replica_manager.manager_core import ManagerCore
-from replica_manager.peer_messages import ManagerMessage, Part, Position
+from replica_manager.memory import Memory, recall
+from replica_manager.peer_messages import ManagerMessage, Part, Position, Presence
 from replica_manager.server_settings import lower_timestamp
+from replica_manager.standing import Standing
 from tests.simulation.cell.checkers import SKEW_US
 from tests.simulation.cell.domain_checkers import check_can_go_on
 from tests.simulation.cell.history import History
+from tests.simulation.cell.hosted import HostedDomains
 from tests.simulation.cell.member import SimulatedMember
 from tests.simulation.cell.misbehaviour import Misbehaviour
 from tests.simulation.cell.network import Network
 from tests.simulation.cell.options import Options
-from tests.simulation.cell.rules import require
 from tests.simulation.cell.world import World
 from tests.simulation.fake_domain import FakeDomain
 from tests.simulation.fake_part_spool import MemorySpool
+from tests.simulation.fake_storage import FakeStableStorage
 
 TICK_US = 50_000
-BOOT_US = (100_000, 600_000)
-HELLO_LIMIT_US = 3_000_000
-"""A fresh domain that says no Hello for so long could not be booted."""
-ROWS_PER_PART = 2
-"""So that a state has more parts than may be on their way at a time."""
+EPOCH_US = 1_700_000_000_000_000
+"""What an exact clock shows at the begin."""
+REJOIN_US = (50_000, 300_000)
+"""From the end of a process that has to rejoin to the begin of the next."""
+NOTICE_US = (500, 3_000_000)
+"""Until a peer notices that a connection has ended."""
 
 
 class SimulatedServer(SimulatedMember):
@@ -49,34 +57,120 @@ class SimulatedServer(SimulatedMember):
         members: list[Identity],
         options: Options,
         history: History,
+        plant: "Callable[[SimulatedServer], None] | None" = None,
     ) -> None:
-        """Boot: both domains say Hello after a while."""
+        """Start in a new cell."""
+        super().__init__(world, network, MemberId.server(number))
         self.number = number
         self.history = history
-        self._power_us_max = options.power_us_max
-        self._slowness: dict[DomainId, int] = {}
+        self.peers: list[SimulatedServer] = []
+        """All servers, this one among them; set by whoever made them."""
+        self._options = options
+        self._members = members
+        self._plant = plant
         self.clock_offset_us = world.random.randrange(0, 500_000)
-        self.core = ManagerCore(options.core_settings(number), 0)
-        self.domains = {name: FakeDomain(name, ROWS_PER_PART) for name in self.core.feeds}
-        self.misbehaviours: dict[DomainId, Misbehaviour] = {}
-        self._honest = Misbehaviour(world.random)
-        self.on_boot: Callable[[DomainId], None] = lambda _domain: None
-        self.suspended: set[DomainId] = set()
-        self.spool = MemorySpool()
-        self._held: set[int] = set()
-        self.core.voter.on_prefix = self._on_stable
-        self._is_core_armed = False
-        self._busy_until_us = dict.fromkeys(self.domains, 0)
-        self._told: dict[int, Position] = {}
-        own = MemberId.server(number)
-        settings = options.agreement_settings()
-        node = Node.born(Identity(own, 1), settings, members, world.random, world.now_ms, self._admit)
-        super().__init__(world, network, own, node)
+        self.hosted = HostedDomains(self, options.power_us_max)
         self.on_deliveries = self._deliver
         self.on_events = self._hear
-        for name in self.domains:
-            world.after(world.random.randrange(1000, 20_000), partial(self._link, name))
-        world.after(TICK_US, self._tick)
+        self.start(Standing.SERVING)
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    def start(self, wanted: Standing) -> None:
+        """A process starts, as production's `run_server` has it."""
+        memory = recall(self.storage, wanted, is_complete=True)
+        settings = self._options.core_settings(self.number)
+        self.core = ManagerCore(settings, self.world.now_ms, memory.standing, memory.cell)
+        self.core.voter.on_prefix = self._on_stable
+        self.spool = MemorySpool()
+        self.linked_cursors: dict[DomainId, int] = {}
+        """Of domains that came back: what they had done before is not voted on again."""
+        self._log = LogKeeping(self._options.checkpoint_entries)
+        self._is_core_armed = False
+        self._told: dict[int, Position] = {}
+        self.history.begin_order(self.number)
+        self.begin_life(self._make_node(memory))
+        assert isinstance(self.agreement, Node)
+        self.core.membership.incarnation = self.agreement.identity.incarnation
+        if memory.standing is Standing.LEARNING:
+            self.write((delete_all_checkpoints(),), lambda: None)
+        self.hosted.open(keep_disks=memory.standing is Standing.RETURNING)
+        if memory.standing is Standing.SERVING:
+            for domain in self.core.feeds:
+                self.hosted.boot_first(domain)
+        if self._plant is not None:
+            self._plant(self)
+        for peer in self.peers:
+            self._connect(peer)
+        self.later(TICK_US, self._tick)
+
+    def _make_node(self, memory: Memory) -> Node:
+        settings, draw, now_ms = self._options.agreement_settings(), self.world.random, self.world.now_ms
+        if memory.standing is Standing.SERVING:
+            return Node.born(Identity(self.own, 1), settings, self._members, draw, now_ms, self._admit)
+        known, content = memory.identity, memory.content
+        if known is not None:
+            return Node.recovered(known, settings, self._members, content, draw, now_ms, self._admit)
+        fresh = Identity(self.own, self.wall_us)
+        return Node.amnesiac(fresh, settings, self._members, draw, now_ms, self._admit)
+
+    def _connect(self, peer: "SimulatedServer") -> None:
+        if peer is not self and peer.is_up and not self.network.is_cut(self.own, peer.own):
+            peer.core.on_peer_down(self.number)
+            peer.on_link_new(self.own)
+            self.on_link_new(peer.own)
+
+    def stop(self, *, with_domains: bool) -> None:
+        """The manager's process ends at once; its domains end too, or when the next one finds them."""
+        super().crash()
+        if with_domains:
+            self.hosted.end()
+        self.tell_peers_of_end()
+
+    def lose_power(self) -> None:
+        """The whole machine goes off."""
+        super().crash()
+        self.hosted.lose_power()
+        self.tell_peers_of_end()
+
+    def lose_disk(self) -> None:
+        """Everything that was written is gone, while the server is off."""
+        assert not self.is_up
+        self.storage = FakeStableStorage(is_synced=False)
+        self.hosted.disks.clear()
+
+    def tell_peers_of_end(self) -> None:
+        """Connections are lost; each peer notices in its own time, unless a new one comes first."""
+        life = self.life
+        for peer in self.peers:
+            if peer is not self and peer.is_up:
+                peer.later(self.world.random.randrange(*NOTICE_US), partial(peer.on_link_lost, self, life))
+
+    def on_link_lost(self, peer: "SimulatedServer", life: int) -> None:
+        """A connection to a peer has ended."""
+        if peer.life == life:
+            self.core.on_peer_down(peer.number)
+            self.touch()
+
+    def rejoin(self) -> None:
+        """End in good order, and come back without memory."""
+        self.history.event(self.number, "rejoining")
+        self.end_life()
+        self.storage.sync(self.storage.unsynced_count)
+        self.hosted.end()
+        self.tell_peers_of_end()
+        life = self.life
+
+        def come_back() -> None:
+            if life == self.life:
+                self.start(Standing.LEARNING)
+
+        self.world.after(self.world.random.randrange(*REJOIN_US), come_back)
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether clients can connect."""
+        return self.is_up and self.core.standing is Standing.SERVING
 
     def _admit(self, payload: bytes) -> bytes:
         self.history.leader_clock_us = max(self.history.leader_clock_us, self.wall_us)
@@ -89,28 +183,44 @@ class SimulatedServer(SimulatedMember):
     @property
     def wall_us(self) -> int:
         """This server's clock."""
-        return 1_000_000_000 + self.world.now_us + self.clock_offset_us
+        return EPOCH_US + self.world.now_us + self.clock_offset_us
 
     def _tick(self) -> None:
-        if self.is_up:
-            self.core.on_timer(self.world.now_ms)
-            for peer in self._peers():
-                if self._told.get(peer) != self.core.position:
-                    self._tell_position(peer)
+        self.core.on_timer(self.world.now_ms)
+        for peer in self._peers():
+            if self._told.get(peer) != self.core.position:
+                self._tell_position(peer)
+        durable = self.core.retention.durable
+        self._keep_log(self._log.next_step(self.core.cell, self.core.standing, durable))
+        self.touch()
+        self.later(TICK_US, self._tick)
+
+    def _keep_log(self, step: LogStep | None) -> None:
+        if step is None:
+            return
+        if step.compact_through:
+            assert isinstance(self.agreement, Node)
+            self.agreement.compact(step.compact_through)
+            self.history.event(self.number, "log_compacted")
             self.touch()
-            self.world.after(TICK_US, self._tick)
+
+        def written() -> None:
+            if step.position:
+                self._log.on_written(step.position)
+
+        self.write((step.write,), written)
 
     # -- clients -----------------------------------------------------------------------------------------------
 
     def open_client(self, sink: ReplySink, token: int) -> None:
         """A client asks for an id."""
-        if self.is_up:
+        if self.is_serving:
             self.core.open_client(sink, token, self.world.random.randbytes(16))
             self.touch()
 
     def submit(self, sink: ReplySink, submission: Submission) -> None:
         """A client sends a request."""
-        if self.is_up:
+        if self.is_serving:
             self.core.submit(sink, submission, self.wall_us, self.world.random.randbytes(16))
             self.touch()
 
@@ -119,17 +229,32 @@ class SimulatedServer(SimulatedMember):
     def _deliver(self, deliveries: Any) -> None:
         for delivery in deliveries:
             self.history.delivered(self.number, delivery.sequence, delivery.entry)
-            self.core.deliver(delivery.sequence, delivery.entry)
+            if delivery.sequence > self.core.cell.sequence:  # else the checkpoint covers it
+                self.core.deliver(delivery.sequence, delivery.entry)
 
     def _on_stable(self, record: RequestRecord) -> None:
         assert record.stable_digest is not None
-        self.history.stable.setdefault(record.sequence, {})[self.number] = record.stable_digest
+        self.history.stable.setdefault(record.sequence, set()).add((self.number, record.stable_digest))
 
     def _hear(self, events: Any) -> None:
         for event in events:
             self.history.event(self.number, type(event).__name__)
-            if isinstance(event, Removed):
-                self.crash()
+            match event:
+                case Removed() | RejoinNeeded():
+                    self.rejoin()
+                    return
+                case SnapshotWanted(member=member):
+                    assert isinstance(self.agreement, Node)
+                    cell = self.core.cell
+                    self.agreement.provide_snapshot(member, cell.sequence, cell.encode(), self.world.now_ms)
+                case SnapshotInstalled(sequence=sequence, application=application):
+                    if self.core.standing is not Standing.LEARNING:
+                        self.rejoin()
+                        return
+                    self.history.begin_order(self.number)
+                    self.core.install_snapshot(sequence, CellState.decode(application))
+                    self._keep_log(self._log.write(self.core.cell))
+        self.touch()
 
     def take(self, sender: MemberId, message: Any) -> None:
         """Take one message of a peer."""
@@ -146,7 +271,8 @@ class SimulatedServer(SimulatedMember):
             self.touch()
 
     def _peers(self) -> list[int]:
-        return [server for server in self.core.cell.live_servers if server != self.number]
+        near = {*self.core.cell.live_servers, *self.core.membership.learners}
+        return [server for server in sorted(near) if server != self.number]
 
     def _tell_position(self, peer: int) -> None:
         self._told[peer] = self.core.position
@@ -157,34 +283,57 @@ class SimulatedServer(SimulatedMember):
     def after_pass(self) -> None:
         """Do what the core wants done, in the real shell's order."""
         output = self.core.take_output()
-        self.history.manager_messages += len(output.broadcasts) + len(output.sends)
         for payload in output.proposals:
             self._propose(payload)
-        for peer in self._peers() if output.broadcasts or output.sends else ():
-            self._tell_position(peer)
-            for message in output.broadcasts:
-                self.post(MemberId.server(peer), message)
-        for peer, message in output.sends:
-            self.post(MemberId.server(peer), message)
-        self._held -= {resolution.sequence for resolution in output.resolved}
+        self._tell_peers(output)
+        self.hosted.held -= {resolution.sequence for resolution in output.resolved}
         for domain, frame in output.frames:
-            self._feed(domain, frame)
+            self.hosted.feed(domain, frame)
         for domain, action in output.power:
-            self._power(domain, action)
+            self.hosted.power(domain, action)
         for opening in output.openings:
             opening.sink.client_opened(opening.token, opening.client)
         for reply in output.replies:
             reply.sink.replied(reply.client, reply.number, reply.outcome, reply.reply)
+        self._note(output)
         self._repair(output)
+        self._move(output)
+
+    def _tell_peers(self, output: CoreOutput) -> None:
+        self.history.manager_messages += len(output.broadcasts) + len(output.sends)
+        for peer in self._peers() if output.broadcasts or output.sends else ():
+            if self._told.get(peer) != self.core.position:
+                self._tell_position(peer)
+            for message in output.broadcasts:
+                self.post(MemberId.server(peer), message)
+        for peer, message in output.sends:
+            if isinstance(message, Presence):
+                self.network.send_in_order(self.own, MemberId.server(peer), message)
+            else:
+                self.post(MemberId.server(peer), message)
+
+    def _note(self, output: CoreOutput) -> None:
         for resolution in output.resolved:
             self.history.resolutions[resolution.token] = resolution
         for event in output.events:
             if event.kind == "request_held":
-                self._held.add(event.data["sequence"])
+                self.hosted.held.add(event.data["sequence"])
             self.history.core_event(self.number, event.kind, event.data, self.world.now_us)
             if event.kind == "repaired":
                 check_can_go_on([self], self.history)
-        self._arm_core()
+        self.hosted.held -= {resolution.sequence for resolution in output.resolved}
+
+    def _move(self, output: CoreOutput) -> None:
+        if output.joins_with is not None:
+            assert isinstance(self.agreement, Node)
+            payload = encode_joiners(*output.joins_with)
+            self._propose_change(ServerJoined(self.number, self.agreement.identity.incarnation, payload))
+        if output.is_leaving:
+            self._propose_change(ServerLeft(self.number, fenced=False))
+        if output.must_rejoin:
+            self.rejoin()
+        else:
+            self._arm_core()
 
     def _arm_core(self) -> None:
         """Have the core's timer called when something is due that cannot wait for the next tick."""
@@ -195,11 +344,10 @@ class SimulatedServer(SimulatedMember):
 
         def due() -> None:
             self._is_core_armed = False
-            if self.is_up:
-                self.core.on_timer(self.world.now_ms)
-                self.touch()
+            self.core.on_timer(self.world.now_ms)
+            self.touch()
 
-        self.world.after(max(1, due_ms * 1000 - self.world.now_us), due)
+        self.later(max(1, due_ms * 1000 - self.world.now_us), due)
 
     def _repair(self, output: CoreOutput) -> None:
         for domain, part in output.parts:
@@ -218,15 +366,9 @@ class SimulatedServer(SimulatedMember):
         for point in output.points_ended:
             self.spool.drop(point)
         for domain in output.boots:
-            self.domains[domain] = FakeDomain(domain, ROWS_PER_PART)
-            self._busy_until_us[domain] = 0
-            self.history.fresh.add(domain)
-            self.on_boot(domain)
-            self.world.after(self.world.random.randrange(*BOOT_US), partial(self._link, domain))
-        if output.is_leaving:
-            assert isinstance(self.agreement, Node)
-            self.agreement.propose_change(ServerLeft(self.number, fenced=False), self.world.now_ms)
-            self.touch()
+            self.hosted.boot_fresh(domain)
+        for domain in output.boots_from_disk:
+            self.hosted.boot_from_disk(domain)
 
     def _propose(self, payload: bytes) -> None:
         assert isinstance(self.agreement, Node)
@@ -236,81 +378,28 @@ class SimulatedServer(SimulatedMember):
             self.core.on_proposal_refused(payload)
         self.touch()
 
-    # -- domains -----------------------------------------------------------------------------------------------
-
-    def _link(self, domain: DomainId) -> None:
-        if not self.is_up or domain not in self.domains:
-            return
-        replica = self.domains[domain]
-        hello = self._behaviour(domain).hello(replica.hello())
-        if hello is None:
-            self.world.after(HELLO_LIMIT_US, partial(self._give_up_boot, domain))
-            return
-        replica.cursor, replica.previous = hello.cursor, hello.cursor - 1  # it believes what it claims
-        self.core.on_domain_linked(domain, hello)
+    def _propose_change(self, change: Change) -> None:
+        assert isinstance(self.agreement, Node)
+        self.agreement.propose_change(change, self.world.now_ms)
         self.touch()
 
-    def _give_up_boot(self, domain: DomainId) -> None:
-        if self.is_up and domain in self.domains:
-            self.core.on_boot_failed(domain, "its wrapper says nothing")
-            self.touch()
+    # -- domains -----------------------------------------------------------------------------------------------
 
-    def _behaviour(self, domain: DomainId) -> Misbehaviour:
-        return self.misbehaviours.get(domain, self._honest)
+    @property
+    def domains(self) -> dict[DomainId, FakeDomain]:
+        """Those that run."""
+        return self.hosted.running
 
     def misbehave(self, domain: DomainId, misbehaviour: Misbehaviour) -> None:
         """From now on a domain is faulty."""
-        self.misbehaviours[domain] = misbehaviour
+        self.hosted.misbehaviours[domain] = misbehaviour
         self.history.faulty[domain] = type(misbehaviour).__name__
 
     def slow_down(self, domain: DomainId, factor: int) -> None:
         """A domain takes `factor` times as long for everything."""
-        self._slowness[domain] = factor
-
-    def _power(self, domain: DomainId, action: PowerAction) -> None:
-        def done() -> None:
-            if not self.is_up or (domain not in self.domains and action is not PowerAction.DESTROY):
-                return
-            if action is PowerAction.DESTROY:
-                self.domains.pop(domain, None)
-                self.suspended.discard(domain)
-            self.core.on_power_done(domain, action)
-            if action is PowerAction.SUSPEND:
-                self.suspended.add(domain)
-            elif action is PowerAction.RESUME:
-                self.suspended.discard(domain)
-            self.touch()
-
-        self.world.after(self.world.random.randrange(1000, self._power_us_max), done)
-
-    def _feed(self, domain: DomainId, frame: ToWrapper) -> None:
-        assert domain not in self.suspended, f"{domain} is asleep and was sent {type(frame).__name__}"
-        if isinstance(frame, Execute):
-            require(frame.sequence not in self._held, "held requests are fed to nobody", f"{domain}: {frame.sequence}")
-        start_us = max(self.world.now_us + 60, self._busy_until_us[domain])
-        end_us = start_us + self.world.random.randrange(50, 400) * self._slowness.get(domain, 1)
-        end_us += self._behaviour(domain).delay_us(frame)
-        self._busy_until_us[domain] = end_us
-        self.world.after(end_us - self.world.now_us, lambda: self._answer(domain, frame))
-
-    def _answer(self, domain: DomainId, frame: ToWrapper) -> None:
-        if not self.is_up or domain not in self.domains:
-            return
-        if isinstance(frame, Execute) and frame.payload in self.history.lethal:
-            self.kill_domain(domain, "killed by a request")
-            return
-        behaviour = self._behaviour(domain)
-        answers = behaviour.answer(frame, self.domains[domain].receive(frame))
-        if behaviour.is_fatal:
-            self.kill_domain(domain, "sent what is no frame")
-        elif answers:
-            self.core.on_domain_frames(domain, answers, self.world.now_ms)
-            self.touch()
+        self.hosted.slowness[domain] = factor
 
     def kill_domain(self, domain: DomainId, reason: str = "killed") -> None:
         """The domain's process or connection ends; the manager is told."""
-        if self.is_up and domain in self.domains:
-            self.history.faulty.setdefault(domain, reason)
-            del self.domains[domain]
-            self.core.on_domain_gone(domain, reason)
-            self.touch()
+        if self.is_up:
+            self.hosted.kill(domain, reason)

@@ -112,7 +112,7 @@ def reply_in_the_past(operations: list[Operation]) -> None:
 
 def test_a_planted_difference_of_orders_is_found() -> None:
     run = quiet_run()
-    order = run.history.orders[0]
+    order = run.history.orders[0].entries
     order[5], order[6] = order[6], order[5]
     with pytest.raises(RuleBroken, match=r"order|at most once"):
         run.check()
