@@ -66,8 +66,6 @@ from replica_manager.standing import Standing
 
 TICK_S = 0.05
 RANDOM_BYTES = 16
-CHECKPOINT_ENTRIES = 20_000
-"""Entries between two durable checkpoints of the cell state: bounds the log, costs about a microsecond per entry."""
 MANAGER_MESSAGES = (Votes, StableNotice, FetchResult, Result, StateDigests, Position, FetchPart, Part, Presence, Relay)
 
 
@@ -95,6 +93,7 @@ class ReplicaServer:
         rejoin: Callable[[str], None],
         before_first_answer: Callable[[], None] = lambda: None,
         on_standing: Callable[[Standing], None] = lambda _standing: None,
+        log_entries_max: int = 20_000,
     ) -> None:
         """Make the shell around `core`.
 
@@ -105,7 +104,9 @@ class ReplicaServer:
             rejoin: has this server come back without its memory, with a reason.
             on_standing: called when this server has become something else to the cell.
             before_first_answer: called once, before anything is told to a client that must not be forgotten.
+            log_entries_max: entries between two durable checkpoints of the cell state, at which the log is cut.
         """
+        self._log_entries_max = log_entries_max
         self._before_first_answer: Callable[[], None] | None = before_first_answer
         self.core = core
         self.events = events
@@ -207,7 +208,7 @@ class ReplicaServer:
         cell = self.core.cell
         if self._checkpointed > self._compacted:
             self._maybe_compact()
-        elif not self._is_checkpointing and cell.sequence - self._compacted >= CHECKPOINT_ENTRIES:
+        elif not self._is_checkpointing and cell.sequence - self._compacted >= self._log_entries_max:
             self._write_checkpoint()
 
     def _write_checkpoint(self) -> None:

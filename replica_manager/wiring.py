@@ -186,6 +186,7 @@ class ServerAssembly:
             self._rejoin,
             (self._paths.state_dir / SERVED_MARK).touch,
             self._on_standing,
+            self._config.limits.log_entries_max,
         )
         self._halting.append(self.server.halt)
         end_on_failure(self._loop, self._record, self._halt)
