@@ -54,4 +54,8 @@ def conclude_restart(cell: "CellState", sequence: int) -> list[Effect]:
     for domain, _ in current.cursors:
         # All execute what is left of the log, so all are active until the planner sends some to sleep.
         effects.append(cell.table.change(cell.domains[domain], Role.ACTIVE, "back after a restart", sequence))
-    return [*effects, CellRestarted(current.cursors, current.settled_through(cell.threshold))]
+    # What was stable on every server is in nobody's memory but the client's any more: peers would never be given its
+    # value.  What is on every disk may be below where a server's log begins.  Neither is voted on again.
+    agreed = max(cell.stable_all, cell.durable_all)
+    settled = max(agreed, current.settled_through(cell.threshold))
+    return [*effects, CellRestarted(current.cursors, settled)]
