@@ -146,6 +146,7 @@ class ManagerCore:
         self.resolving = Resolving(self.cell, self.requests, self.feeds, self.voter)
         self.answers = DomainAnswers(self.cell, self.feeds, self.requests, self.voter, self.board, self.repair)
         self.retention = Retention(self.cell, self.requests, self.buffer, self.feeds)
+        self.retention.keeps_all = standing is Standing.RETURNING
         self.retention.learners_stable = lambda: [
             self.catch_up.stable_of(server) for server in learners if server != settings.server
         ]
@@ -443,6 +444,7 @@ class ManagerCore:
 
     def _on_cell_restarted(self, effect: CellRestarted) -> None:
         if self.membership.on_cell_restarted(effect, self._output):
+            self.retention.keeps_all = False
             self.voter.advance_prefix()
             self.voter.recount()
             self.membership.maybe_leave(self._output)
@@ -557,6 +559,8 @@ class ManagerCore:
         return output
 
     def _pump(self) -> None:
+        if self.membership.is_coming_back:
+            return  # from which number on a domain executes for itself is known when all are back
         for feed in list(self.feeds.values()):
             self.answers.pump(feed, self.buffer, self._output)
             action = feed.plan_power(self.buffer)

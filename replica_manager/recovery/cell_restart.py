@@ -123,4 +123,8 @@ class CellRestart:
         for domain, _ in effect.cursors:
             feed = self._feeds.get(domain)
             if feed is not None:
+                first = self._requests.first
+                assert first <= self._cell.durable_all + 1, (
+                    f"what {domain} may lack is missing: the log begins at {first}"
+                )
                 feed.replay_through = settled

@@ -35,6 +35,9 @@ class Retention:
         self._feeds = feeds
         self.learners_stable: Callable[[], Iterable[int]] = lambda: ()
         """The stable prefixes of servers that are about to join; its owner sets it."""
+        self.keeps_all = False
+        """Whether domains are still to come back whose cursors nobody knows: a log that is read again tells of progress
+        that was made before the power went, and their disks may be far behind it."""
         self._digests: dict[int, bytes] = {}
         self._last_request = 0
         self._reported: tuple[int, int, int] = (0, 0, 0)
@@ -80,6 +83,8 @@ class Retention:
 
         With no domain here nobody would ever be handed them.
         """
+        if self.keeps_all:
+            return
         stable_all = min(self._cell.stable_all, self._buffer.prefix, *self._held_for_learners())
         needed_from = self._needed_from()
         replayed = [feed.executes_from for feed in self._present() if feed.executes_from is not None]

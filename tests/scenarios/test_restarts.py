@@ -92,3 +92,19 @@ def test_a_domain_without_a_disk_is_replaced() -> None:
     cell.come_back()
     cell.pass_time(20_000)
     _require_alive(cell)
+
+
+def test_power_that_goes_again_during_the_restart_changes_nothing() -> None:
+    """At any time from its beginning to a while after its end; disks were not written in between."""
+    former, client = _former()
+    disks = {A0: former.sequence + 1, P0: 5, A1: 9, P1: 7}
+    first = RestartedCell(former.agreed, disks)
+    first.syncs = False
+    first.come_back()
+    first.submit(0, RecordingSink(), client, REQUESTS + 1, b"append k0 z")
+    first.pass_time(2_000)
+    assert first.cores[0].cell.stable_all > former.sequence
+    for cut in range(former.sequence, first.sequence + 1):
+        again = RestartedCell(first.agreed[:cut], disks)
+        again.come_back()
+        _require_alive(again)
