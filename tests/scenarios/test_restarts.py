@@ -85,6 +85,17 @@ def test_logs_that_begin_at_different_checkpoints_end_in_the_same_state() -> Non
     assert all(core.buffer.prefix == core.cell.sequence for core in cell.cores), "a number stays open"
 
 
+def test_a_request_that_was_executed_and_not_answered_is_not_executed_again() -> None:
+    """Repeating it tells that its reply is lost."""
+    former, client = _former()
+    cell = RestartedCell(former.agreed, dict.fromkeys((A0, P0, A1, P1), former.sequence + 1))
+    cell.come_back()
+    sink = RecordingSink()
+    cell.submit(0, sink, client, REQUESTS, b"append k0 x")
+    assert sink.replies[-1][2] is Outcome.REPLY_LOST
+    assert all(not domain.executed for domain in cell.disks.values())
+
+
 def test_a_domain_without_a_disk_is_replaced() -> None:
     """The cell does not wait for it, and repairs it."""
     former, _ = _former()
