@@ -136,6 +136,8 @@ class Feed:
         self.power = Power.RUNNING
         if self.is_filled:
             self._stand_at(cursor)
+            # It may come back from pages that the kernel, here or in its guest, has not written yet.
+            self.synced_cursor, self._has_unsynced = 1, cursor > 1
 
     def _stand_at(self, cursor: int) -> None:
         self.cursor = self.synced_cursor = cursor

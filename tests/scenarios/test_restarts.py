@@ -119,3 +119,14 @@ def test_power_that_goes_again_during_the_restart_changes_nothing() -> None:
         again = RestartedCell(first.agreed[:cut], disks)
         again.come_back()
         _require_alive(again)
+
+
+def test_what_was_in_a_cache_when_processes_were_killed_is_not_on_the_disk_yet() -> None:
+    """A domain comes back from pages that the kernel still has to write: its cursor is durable after its next sync."""
+    former, _ = _former()
+    cell = RestartedCell(former.agreed, dict.fromkeys((A0, P0, A1, P1), former.sequence + 1))
+    before = cell.cores[0].cell.durable_all
+    cell.syncs = False
+    cell.come_back()
+    cell.pass_time(6_000)
+    assert cell.cores[0].cell.durable_all == before, "what only a cache holds is called durable"
