@@ -17,6 +17,7 @@ from replica_manager.control.keeper_process import ensure_keeper, find_keeper
 from replica_manager.control.leftovers import SERVED_MARK, STATE_MARK, has_leftovers
 from replica_manager.control.member_process import MemberCommand, member_command, start_member, tail_of
 from replica_manager.control.process_records import ProcessRecord, ProcessRecords
+from replica_manager.control.state_disks import attach_state_disks
 
 START_MARGIN_S = 60.0
 """Beside the time to boot: keys, agreement, first contact between servers."""
@@ -134,11 +135,12 @@ def _start(
     if is_new:
         # What a start that was given up has left: no client was told anything of it.
         discard(plan_fresh(config))
-    else:
-        require_complete_logs(config, restart)
-        report("restarting the cell from its disks")
     _make_directories(config, paths)
     issue_keys(config, paths.keys)
+    attach_state_disks(config, report)
+    if not is_new:
+        require_complete_logs(config, restart)  # the marks are on the disks
+        report("restarting the cell from its disks")
     network.up(report)
     publish = {("server", server.id): server.publish for server in config.server}
     records: list[ProcessRecord] = []
