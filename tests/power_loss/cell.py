@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -35,6 +36,7 @@ BOOT_S = 600.0
 """Longest start of a cell: emulated machines boot for minutes on a busy machine."""
 ASK_S = 30.0
 POLL_S = 0.05
+SPARE = (sys.executable, "-P", "-m", "replica_manager")
 DISK_MIB = {"subprocess": 64, "libvirt": 512}
 
 HEAD = """# Made by the power-loss test.
@@ -45,6 +47,7 @@ network = "{network}"
 state_dir = "state"
 {runtime_dir}state_disk_mib = {disk_mib}
 durability = "{durability}"
+restart = "never"
 [limits]
 log_entries_max = {log_entries_max}
 [updates]
@@ -100,6 +103,8 @@ class PowerCell:
         self.config = load(file)
         self.paths = CellPaths.of(self.config)
         self._network = network_of(self.config)
+        # Whose log is not synced is asked for after every cut.
+        self._accepts = () if self.config.cell.durability == "sync" else ("--accept-loss",)
 
     @property
     def addresses(self) -> list[Address]:
@@ -118,7 +123,7 @@ class PowerCell:
         """Begin `spare cell up` beside this process; its outputs are added to `log`."""
         with log.open("ab") as output:
             return subprocess.Popen(
-                [sys.executable, "-P", "-m", "replica_manager", "cell", "up", "-c", str(self.file)],
+                [*SPARE, "cell", "up", "-c", str(self.file), *self._accepts],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -126,14 +131,16 @@ class PowerCell:
             )
 
     def cut_power(self, chance: random.Random) -> None:
-        """Shut down every disk without a flush and kill every process, in an order that `chance` decides.
+        """Shut down every disk without a flush and kill every process; `chance` decides which comes first.
 
         In between nothing can be acknowledged: who cannot write says nothing any more.
         """
-        steps: list[Callable[[], object]] = [*(lambda d=d: cut_off(d) for d in find_state_disks(self.paths))]
-        steps += [lambda v=v: send(v, signal.SIGKILL) for v in self._processes()]
-        chance.shuffle(steps)
-        for step in steps:
+        disks = [partial(cut_off, disk) for disk in find_state_disks(self.paths)]
+        # Managers before domains: nobody notices a power cut that a neighbour died of.
+        managers = [record.identity for record in ProcessRecords(self.paths.processes).read() if record.is_alive]
+        kills = [partial(send, victim, signal.SIGKILL) for victim in (*managers, *self._processes())]
+        chance.shuffle(disks)
+        for step in (*disks, *kills) if chance.random() < 0.5 else (*kills, *disks):
             step()
         while victims := self._processes():
             # Those that were started in the meantime.
@@ -143,6 +150,11 @@ class PowerCell:
         for directory in find_state_disks(self.paths):
             cut_off(directory)  # mounted in the meantime; twice does no harm
         detach_state_disks(self.paths, lambda _line: None)
+
+    @property
+    def disk_count(self) -> int:
+        """How many members are on disks that can be cut off."""
+        return len(find_state_disks(self.paths))
 
     def _processes(self) -> list[ProcessIdentity]:
         members = [record.identity for record in ProcessRecords(self.paths.processes).read() if record.is_alive]
@@ -156,7 +168,9 @@ class PowerCell:
         for directory in (self.paths.runtime_dir, *(self.paths.runtime(kind, member) for kind, member in members)):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         for kind, member in members:
-            start_member(self.paths, self._network, kind, member, member_command(kind, member, self.file))
+            start_member(
+                self.paths, self._network, kind, member, (*member_command(kind, member, self.file), *self._accepts)
+            )
 
     def kill_member(self, kind: MemberKind, member: int) -> None:
         """`kill -9` of one member's process."""

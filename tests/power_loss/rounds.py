@@ -20,6 +20,8 @@ MOMENTS: tuple[Moment, ...] = ("load", "twice", "load", "repair", "reading", "re
 one server stay away at first; in `reading` few requests write, so that disks say nothing of most numbers."""
 READING_SHARE = {"reading": 0.98}
 READING_SHARE_ELSE = 0.2
+DISKS = 3
+"""Of two servers and a witness."""
 Report = Callable[[str], None]
 
 
@@ -139,6 +141,7 @@ class PowerLoss:
             if row.moment in ("repair", "rejoin"):
                 self._break_something(row.moment, chance)
                 time.sleep(chance.uniform(0.0, self._pace.fault_s))
+            assert self._cell.disk_count == DISKS, "a member has no disk of its own: nothing would be lost"
             self._cell.cut_power(chance)
         row.acknowledged, row.unanswered = users.acknowledged, len(users.open_requests)
 

@@ -1,4 +1,4 @@
-"""Clients that append tokens to a cell until the power is cut, and ask again afterwards what became of the last ones."""
+"""Clients that append tokens to a cell until its power is cut, and ask afterwards what became of the last ones."""
 
 import asyncio
 import random
