@@ -9,6 +9,7 @@ after `kill -9` of everything.
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,8 @@ from replica_manager.control.errors import ProcessError
 Reporter = Callable[[str], None]
 STATE_DISK_SUFFIX: Final = ".ext4"
 COMMAND_TIMEOUT_S: Final = 60.0
+BUSY_TIMEOUT_S: Final = 5.0
+BUSY_POLL_S: Final = 0.05
 _LOOP_MAJOR: Final = 7
 """Source: Linux, `Documentation/admin-guide/devices.txt`."""
 
@@ -86,15 +89,24 @@ def detach_state_disks(paths: CellPaths, report: Reporter) -> None:
 
 
 def unmount_state_disk(directory: Path) -> None:
-    """Unmount the disk on `directory`; if somebody still looks into it, it goes when they leave.
+    """Unmount the disk on `directory`; if somebody looks into it for long, it goes when they leave.
+
+    A process that was killed may still end: its first thread has, another one waits for the disk.  Unmounted lazily the
+    file system would be there for the next mount of the same file, shut down if it was.
 
     Raises:
         ProcessError: it cannot be unmounted.
     """
-    try:
-        _run("umount", str(directory))
-    except ProcessError:
-        _run("umount", "--lazy", str(directory))
+    deadline_s = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            _run("umount", str(directory))
+        except ProcessError:
+            if time.monotonic() < deadline_s:
+                time.sleep(BUSY_POLL_S)
+                continue
+            _run("umount", "--lazy", str(directory))
+        return
 
 
 def _require_empty(directory: Path) -> None:

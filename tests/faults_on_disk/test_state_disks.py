@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -218,6 +219,19 @@ def test_a_disk_that_is_cut_off_can_be_unmounted(cell: Cell) -> None:
     cut_off(cell.directories[0])
     cell.detach()
     assert cell.leaves_nothing()
+
+
+def test_a_disk_that_is_busy_for_a_moment_is_unmounted_for_good(cell: Cell) -> None:
+    """Mounted again it works, although it had been cut off: it is not the file system that was busy."""
+    cell.attach()
+    directory = cell.directories[0]
+    descriptor = os.open(directory / "held", os.O_WRONLY | os.O_CREAT)
+    cut_off(directory)
+    release = threading.Timer(0.3, os.close, (descriptor,))
+    release.start()
+    plug_in_again(directory)
+    release.join()
+    _write(directory / "later", b"x", is_synced=True)
 
 
 def test_a_disk_whose_file_was_deleted_can_be_unmounted(cell: Cell) -> None:
