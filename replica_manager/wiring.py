@@ -178,7 +178,7 @@ class ServerAssembly:
         self.events.record("manager_started", pid=os.getpid(), standing=self._standing.value)
         self._open_storage()
         cell = self._stored_cell()
-        core = ManagerCore(core_settings(self._config, self._id), monotonic_ms(), self._standing, cell)
+        core = ManagerCore(core_settings(self._config, self._id), monotonic_ms(), self._standing, cell, wall_clock_us())
         self.server = ReplicaServer(
             core,
             self.events,

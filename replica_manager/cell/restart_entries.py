@@ -19,11 +19,11 @@ def apply_restart(cell: "CellState", sequence: int, entry: RestartBegun | Restar
     match entry:
         case RestartBegun(token=token):
             return _begin_restart(cell, sequence, token)
-        case Restarted(domain=domain, cursor=cursor, token=token):
+        case Restarted(domain=domain, cursor=cursor, token=token, life=life):
             current, record = cell.restarting, cell.table.present(domain)
-            if current is None or current.token != token or record is None or not current.is_awaited(record.domain):
+            if current is None or current.token != token or record is None or not current.is_expected(record.domain):
                 return ()
-            current.note_back(record.domain, cursor)
+            current.note_back(record.domain, cursor, life)
             return tuple(conclude_restart(cell, sequence))
 
 
@@ -58,4 +58,4 @@ def conclude_restart(cell: "CellState", sequence: int) -> list[Effect]:
     # value.  What is on every disk may be below where a server's log begins.  Neither is voted on again.
     agreed = max(cell.stable_all, cell.durable_all)
     settled = max(agreed, current.settled_through(cell.threshold))
-    return [*effects, CellRestarted(current.cursors, settled)]
+    return [*effects, CellRestarted(current.cursors, current.lives, settled)]

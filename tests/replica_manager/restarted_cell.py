@@ -21,7 +21,11 @@ class RestartedCell(LockstepCell):
     """Cores with the memory of former ones; `come_back` has them meet."""
 
     def __init__(
-        self, agreed: Sequence[Entry | Change], disks: Mapping[DomainId, int], bases: Sequence[int] = (0, 0)
+        self,
+        agreed: Sequence[Entry | Change],
+        disks: Mapping[DomainId, int],
+        bases: Sequence[int] = (0, 0),
+        known: int | None = None,
     ) -> None:
         """Read the logs again.
 
@@ -29,9 +33,14 @@ class RestartedCell(LockstepCell):
             agreed: the agreed order of the former cell, from number 1.
             disks: the first number that is not on the disk, of each domain that has one.
             bases: where the log of each server begins, behind a checkpoint of the cell state.
+            known: up to where a server alone knows what was decided; the rest is delivered when they have met.  None:
+                everything.
         """
-        self._begin([_recalled(server, agreed, base) for server, base in enumerate(bases)])
-        self.agreed, self.sequence = list(agreed), len(agreed)
+        known = len(agreed) if known is None else known
+        life = len(agreed) + 1
+        self._begin([_recalled(server, agreed[:known], base, life) for server, base in enumerate(bases)])
+        self.agreed, self.sequence = list(agreed[:known]), known
+        self._tail = agreed[known:]
         self.disks = {domain: domain_at(domain, agreed, cursor) for domain, cursor in disks.items()}
         self.rejoining: list[int] = []
         """Servers that found that the cell went on without them."""
@@ -44,6 +53,9 @@ class RestartedCell(LockstepCell):
     def come_back(self, limit_ms: int = 10_000) -> None:
         """Have the servers meet and their domains boot; return when all servers serve."""
         self._tell_standings()
+        for core in self.cores:
+            core.on_timer(self.now_ms)
+        self.order.extend(self._tail)
         for _ in range(limit_ms // 50):
             self.tick(50)
             if all(core.standing is Standing.SERVING for core in self.cores):
@@ -85,11 +97,11 @@ class RestartedCell(LockstepCell):
             core.on_domain_linked(domain, disk.hello())
 
 
-def _recalled(server: int, agreed: Sequence[Entry | Change], base: int) -> ManagerCore:
+def _recalled(server: int, agreed: Sequence[Entry | Change], base: int, life: int) -> ManagerCore:
     cell = CellState(F, CLIENTS_MAX)
     for sequence, entry in enumerate(agreed[:base], 1):
         cell.apply(sequence, entry)
-    core = ManagerCore(core_settings(server, F), 0, Standing.RETURNING, CellState.decode(cell.encode()))
+    core = ManagerCore(core_settings(server, F), 0, Standing.RETURNING, CellState.decode(cell.encode()), life)
     for sequence, entry in enumerate(agreed[base:], base + 1):
         core.deliver(sequence, entry)
     return core

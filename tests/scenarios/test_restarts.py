@@ -119,6 +119,25 @@ def test_power_that_goes_again_during_the_restart_changes_nothing() -> None:
         again = RestartedCell(first.agreed[:cut], disks)
         again.come_back()
         _require_alive(again)
+        assert again.states() == again.states()[:1] * 4
+
+
+def test_the_end_of_the_log_may_tell_of_an_earlier_restart() -> None:
+    """It is known when the servers have met: domains do not go on from the cursors that they had then.
+
+    Nor is a disk that is ahead of what a server knows alone misbehaviour.
+    """
+    former, client = _former()
+    first = RestartedCell(former.agreed, dict.fromkeys((A0, P0, A1, P1), 5))
+    first.come_back()
+    first.submit(0, RecordingSink(), client, REQUESTS + 1, b"append k0 z")
+    ahead = {A0: first.sequence, P0: 5, A1: 9, P1: 7}
+    for known in range(former.sequence - 1, first.sequence + 1):
+        again = RestartedCell(first.agreed, ahead, known=known)
+        again.come_back()
+        assert not again.told("domain_misbehaved")
+        _require_alive(again)
+        assert again.domains[P0].rows[b"k0"] == b"x" * 10 + b"zy"
 
 
 def test_what_was_in_a_cache_when_processes_were_killed_is_not_on_the_disk_yet() -> None:
