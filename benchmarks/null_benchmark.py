@@ -2,7 +2,7 @@
 
 Subprocess domains with the key-value service, f = 1, one witness, everything on one machine, 128-byte requests and
 replies, mutual TLS between members, the agreement log synced before anything is acknowledged.  Beside it, in the same
-run and interleaved: the same client against the bare service.
+run and interleaved: the same client against the bare service, and cells that sync less if asked for.
 """
 
 import json
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from benchmarks.environment import environment, is_on_real_disk
 from benchmarks.null_cell import NullCell, null_cell, process_cpu_seconds
 
 CLIENT_COUNTS = (1, 64)
+SYNC = "sync"
 MEMORY_CLIENT_IDS = 20_000
 MEMORY_SAMPLES = 10
 Report = Callable[[str], None]
@@ -34,6 +36,8 @@ class NullSettings:
     rounds: int = 3
     memory_requests: int = 1_000_000
     """0: leave the memory out."""
+    durabilities: tuple[str, ...] = (SYNC,)
+    """A cell for each: `sync`, `async`, `none`."""
 
 
 @dataclass
@@ -56,14 +60,26 @@ def run_null_benchmark(settings: NullSettings, report: Report) -> dict[str, Any]
     if not is_on_real_disk(settings.directory):
         raise NotOnDisk(f"{settings.directory} is in memory: syncs would cost nothing")
     before = environment()
-    with _BareService() as bare, null_cell(settings.directory, report) as cell:
-        samples = _interleaved_rounds(settings, cell, bare, report)
-        memory = _memory_run(settings, cell, report) if settings.memory_requests else None
+    with ExitStack() as stack:
+        bare = stack.enter_context(_BareService())
+        cells = {
+            _system(durability): stack.enter_context(
+                null_cell(settings.directory / _system(durability), report, durability=durability)
+            )
+            for durability in settings.durabilities
+        }
+        samples = _interleaved_rounds(settings, cells, bare, report)
+        memory = _memory_run(settings, next(iter(cells.values())), report) if settings.memory_requests else None
     document = {**before, "settings": _plain(settings), "runs": _rows(samples), "memory": memory}
-    document |= _replication_figures(samples["spare", CLIENT_COUNTS[-1]])
+    figures = {system: _replication_figures(samples[system, CLIENT_COUNTS[-1]]) for system in cells}
+    document |= next(iter(figures.values())) | {"replication": figures}
     document["load_average_after"] = environment()["load_average"]
     (settings.directory / "report.json").write_text(json.dumps(document, indent=2) + "\n")
     return document
+
+
+def _system(durability: str) -> str:
+    return "spare" if durability == SYNC else f"spare-{durability}"
 
 
 class NotOnDisk(Exception):
@@ -91,16 +107,17 @@ class _BareService:
 
 
 def _interleaved_rounds(
-    settings: NullSettings, cell: NullCell, bare: _BareService, report: Report
+    settings: NullSettings, cells: dict[str, NullCell], bare: _BareService, report: Report
 ) -> dict[tuple[str, int], list[Sample]]:
     samples: dict[tuple[str, int], list[Sample]] = {}
-    leader = cell.addresses[cell.leader()]
-    total = settings.rounds * len(CLIENT_COUNTS) * 2
+    leaders = {system: cell.addresses[cell.leader()] for system, cell in cells.items()}
+    total = settings.rounds * len(CLIENT_COUNTS) * (1 + len(cells))
     for number in range(settings.rounds):
         for clients in CLIENT_COUNTS:
-            sample = _spare_sample(settings, cell, leader, clients)
-            samples.setdefault(("spare", clients), []).append(sample)
-            _tell(report, samples, total, f"round {number + 1}: spare, {clients} clients", sample)
+            for system, cell in cells.items():
+                sample = _spare_sample(settings, cell, leaders[system], clients)
+                samples.setdefault((system, clients), []).append(sample)
+                _tell(report, samples, total, f"round {number + 1}: {system}, {clients} clients", sample)
             sample = _bare_sample(settings, bare, clients)
             samples.setdefault(("unreplicated", clients), []).append(sample)
             _tell(report, samples, total, f"round {number + 1}: unreplicated, {clients} clients", sample)
@@ -214,8 +231,16 @@ def _replication_figures(group: list[Sample]) -> dict[str, Any]:
 
 
 def _plain(settings: NullSettings) -> dict[str, Any]:
-    return {"session_s": settings.session_s, "warm_up_s": settings.warm_up_s, "rounds": settings.rounds,
-            "request_bytes": 128, "f": 1, "witnesses": 1, "durability": "sync", "domains": "subprocess"}  # fmt: skip
+    return {
+        "session_s": settings.session_s,
+        "warm_up_s": settings.warm_up_s,
+        "rounds": settings.rounds,
+        "request_bytes": 128,
+        "f": 1,
+        "witnesses": 1,
+        "durability": list(settings.durabilities),
+        "domains": "subprocess",
+    }
 
 
 def _project() -> Path:

@@ -35,9 +35,9 @@ class CellPaths:
         """Return the directory of a member's durable files."""
         return self.state_dir / f"{kind[0]}{member}"
 
-    def state_disk(self, server: int) -> Path:
-        """Return the file with the server's own disk, if it has one, which is mounted on its directory."""
-        return self.state_dir / f"s{server}.ext4"
+    def state_disk(self, kind: MemberKind, member: int) -> Path:
+        """Return the file with the member's own disk, if it has one, which is mounted on its directory."""
+        return self.state_dir / f"{kind[0]}{member}.ext4"
 
     def control_socket(self, server: int) -> Path:
         """Return the socket on which the server's process answers the operator."""

@@ -59,7 +59,7 @@ class CellSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     repair: Literal["immediate", "next-recovery"] = "immediate"
     """When a server that has lost its clean passive domain gets a fresh one."""
     state_disk_mib: DiskMib = 0
-    """Size of a file system that each server's directory below `state_dir` is; for tests of full and failing disks,
+    """Size of a file system that each member's directory below `state_dir` is; for tests of full and failing disks,
     with `fault_injection`.  0: none, it is a directory among others."""
 
 
@@ -113,6 +113,9 @@ class LimitsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     request_bytes_max: Bytes = 1024 * 1024
     frame_bytes_max: FrameBytes = 16 * 1024 * 1024
     state_part_bytes_max: Bytes = 256 * 1024
+    log_entries_max: Count = 20_000
+    """Entries between two durable checkpoints of the cell state, at which the agreement log is cut: about twice as
+    many are kept at most.  One checkpoint costs about as much as one microsecond per entry."""
     client_table_entries_max: Count = 50_000
     open_requests_max: Count = 4096
     """Delivered but not stable requests beyond which intake answers `unavailable`."""

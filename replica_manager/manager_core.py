@@ -94,6 +94,7 @@ class ManagerCore:
         now_ms: int,
         standing: Standing = Standing.SERVING,
         cell: CellState | None = None,
+        life: int = 0,
     ) -> None:
         """Make the manager of a server.
 
@@ -103,6 +104,7 @@ class ManagerCore:
             standing: `SERVING` in a new cell, whose two domains here have not said Hello yet; `RETURNING` with the
                 memory of a former process; `LEARNING` without one, in a cell that runs.
             cell: the cell state that the log continues; None: that of a new cell.
+            life: of this process; any number that no former process of the server had.
         """
         self.settings = settings
         self.cell = cell or CellState(settings.f, settings.client_table_entries_max, settings.clock_start_us)
@@ -132,7 +134,9 @@ class ManagerCore:
         )
         self.watch = DomainWatch(settings.watch, self.cell, self.requests, self.feeds)
         self.repair = Repair(settings.server, settings.repair, self.cell, self.feeds, self.buffer)
-        self.restart = CellRestart(settings.server, self.cell, self.feeds, self.requests, self.buffer, self._make_feed)
+        self.restart = CellRestart(
+            settings.server, self.cell, self.feeds, self.requests, self.buffer, self._make_feed, life
+        )
         self.membership = Membership(
             settings.server,
             standing,
@@ -330,7 +334,9 @@ class ManagerCore:
         if self.feeds[domain].power is Power.GONE:
             return  # its end was noticed first
         try:
-            self.feeds[domain].on_linked(hello.cursor, self.cell.sequence)
+            # While the log is still being read, nobody knows how far it goes.
+            delivered = None if self.membership.is_coming_back else self.cell.sequence
+            self.feeds[domain].on_linked(hello.cursor, delivered)
         except FeedMisuse as misuse:
             self._on_misuse(domain, str(misuse))
             return
@@ -447,9 +453,15 @@ class ManagerCore:
 
     def _on_cell_restarted(self, effect: CellRestarted) -> None:
         if self.membership.on_cell_restarted(effect, self._output):
+            self._refuse_excessive_cursors()
             self.voter.advance_prefix()
             self.voter.recount()
             self.membership.maybe_leave(self._output)
+
+    def _refuse_excessive_cursors(self) -> None:
+        for feed in list(self.feeds.values()):
+            if feed.cursor > self.cell.sequence + 1 and feed.power is not Power.GONE:
+                self._on_misuse(feed.domain, f"came back with cursor {feed.cursor}, behind the end of the order")
 
     def install_snapshot(self, sequence: int, state: CellState) -> None:
         """A learner goes on from a peer's cell state after `sequence`."""
@@ -568,7 +580,7 @@ class ManagerCore:
 
     def _pump(self) -> None:
         if self.membership.is_coming_back:
-            return  # what domains execute for themselves is known only when all are back
+            return  # from which number on a domain executes for itself is known when all are back
         for feed in list(self.feeds.values()):
             self.answers.pump(feed, self.buffer, self._output)
             action = feed.plan_power(self.buffer)

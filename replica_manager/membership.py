@@ -164,10 +164,10 @@ class Membership:
 
     def on_cell_restarted(self, effect: CellRestarted, output: CoreOutput) -> bool:
         """All domains are back or given up; return whether this server serves from now on."""
-        self._restart.on_restarted(effect)
+        is_ours = self._restart.on_restarted(effect)
         data = {"settled_through": effect.settled_through, "cursors": dict(effect.cursors)}
         output.events.append(NamedEvent("cell_restarted", data))
-        if self.standing is not Standing.RESTARTING or self._server not in self._cell.live_servers:
+        if self.standing is not Standing.RESTARTING or not is_ours or self._server not in self._cell.live_servers:
             return False
         self._stand(Standing.SERVING, output)
         return True

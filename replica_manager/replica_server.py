@@ -67,8 +67,6 @@ from replica_manager.standing import Standing
 
 TICK_S = 0.05
 RANDOM_BYTES = 16
-CHECKPOINT_ENTRIES = 20_000
-"""Entries between two durable checkpoints of the cell state: bounds the log, costs about a microsecond per entry."""
 MANAGER_MESSAGES = (Votes, StableNotice, FetchResult, Result, StateDigests, Position, FetchPart, Part, Presence, Relay)
 
 
@@ -92,6 +90,7 @@ class ReplicaServer:
         before_first_answer: Callable[[], None] = lambda: None,
         on_standing: Callable[[Standing], None] = lambda _standing: None,
         clock: Clock | None = None,
+        log_entries_max: int = 20_000,
     ) -> None:
         """Make the shell around `core`.
 
@@ -103,6 +102,7 @@ class ReplicaServer:
             on_standing: called when this server has become something else to the cell.
             clock: of the machine, by default.
             before_first_answer: called once, before anything is told to a client that must not be forgotten.
+            log_entries_max: entries between two durable checkpoints of the cell state, at which the log is cut.
         """
         self._before_first_answer: Callable[[], None] | None = before_first_answer
         self.core = core
@@ -119,7 +119,7 @@ class ReplicaServer:
         self._checkpoints: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._refresh_started_ms: dict[DomainId, int] = {}
         self._told: dict[int, Position] = {}
-        self._log = LogKeeping(CHECKPOINT_ENTRIES)
+        self._log = LogKeeping(log_entries_max)
         self.has_left = False
         self.recorder: Recorder | None = None
         self.fencing: Fencing | None = None

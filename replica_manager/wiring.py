@@ -190,7 +190,7 @@ class ServerAssembly:
         self.events.record("manager_started", pid=os.getpid(), standing=self._standing.value)
         self._open_storage()
         settings = core_settings(self._config, self._id)
-        core = ManagerCore(settings, monotonic_ms(), self._standing, self._memory.cell)
+        core = ManagerCore(settings, monotonic_ms(), self._standing, self._memory.cell, self._clock.wall_us())
         self.server = ReplicaServer(
             core,
             self.events,
@@ -199,6 +199,7 @@ class ServerAssembly:
             (self._paths.state_dir / SERVED_MARK).touch,
             self._on_standing,
             self._clock,
+            self._config.limits.log_entries_max,
         )
         self._halting.append(self.server.halt)
         # Who rejoins lives on in this process, as another server: this one must not go on beside it.

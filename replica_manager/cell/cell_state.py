@@ -112,6 +112,8 @@ class CellState:
         self.poison = Poison()
         self.state_point: StatePoint | None = None
         """The position at which domains are giving their state."""
+        self.restarted_at = 0
+        """Position at which the newest restart of the cell was complete."""
         self.restart_token = 0
         """Of the newest restart of the cell."""
         self.restarting: Restarting | None = None
@@ -269,7 +271,7 @@ class CellState:
 
     def _apply_progress(self, sequence: int, server: int, entry: Progress) -> tuple[Effect, ...]:
         member = self.members.get(server)
-        if member is None or not member.is_live:
+        if member is None or not member.is_live or entry.seen < self.restarted_at:
             return ()
         member.stable = max(member.stable, entry.stable)
         member.durable = max(member.durable, entry.durable)
@@ -353,6 +355,7 @@ class CellState:
             self.clock_offset_us,
             self.roles_changed_at,
             self.restart_token,
+            self.restarted_at,
         ]
         settings = [self.f, self.clients.entries_max, self._clock_start_us]
         point = None if self.state_point is None else self.state_point.row()
@@ -393,7 +396,7 @@ class CellState:
         state.state_point = None if point is None else StatePoint.of_row(point)
         state.restarting = None if restarting is None else Restarting.of_row(restarting)
         state.stable_all, state.durable_all, state.last_timestamp_us = progress[:3]
-        state.clock_offset_us, state.roles_changed_at, state.restart_token = progress[3:]
+        state.clock_offset_us, state.roles_changed_at, state.restart_token, state.restarted_at = progress[3:]
         state.chain = chain
         state.clients.load(clients)
         state._recompute_thresholds()

@@ -120,6 +120,8 @@ class CellRestarted(NamedTuple):
     """Every domain is back or given up: those that are back are active, each from its cursor."""
 
     cursors: tuple[tuple[DomainId, int], ...]
+    lives: tuple[tuple[DomainId, int], ...]
+    """Which process booted each of them."""
     settled_through: int
     """Fewer than `T` domains can execute a number up to this one, since the others hold its effects already: no vote
     decides about it; the comparison of states does."""

@@ -204,6 +204,8 @@ class Restarted(_Entry, frozen=True, tag=18):
     """First number that is not in its state."""
     token: int
     """Of the `RestartBegun` that it answers."""
+    life: int
+    """Of the process that booted it; any number that no former process of the server had."""
 
 
 CellEntry = (

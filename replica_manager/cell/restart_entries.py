@@ -19,11 +19,11 @@ def apply_restart(cell: "CellState", sequence: int, entry: RestartBegun | Restar
     match entry:
         case RestartBegun(token=token):
             return _begin_restart(cell, sequence, token)
-        case Restarted(domain=domain, cursor=cursor, token=token):
+        case Restarted(domain=domain, cursor=cursor, token=token, life=life):
             current, record = cell.restarting, cell.table.present(domain)
-            if current is None or current.token != token or record is None or not current.is_awaited(record.domain):
+            if current is None or current.token != token or record is None or not current.is_expected(record.domain):
                 return ()
-            current.note_back(record.domain, cursor)
+            current.note_back(record.domain, cursor, life)
             return tuple(conclude_restart(cell, sequence))
 
 
@@ -54,6 +54,14 @@ def conclude_restart(cell: "CellState", sequence: int) -> list[Effect]:
     for domain, _ in current.cursors:
         # All execute what is left of the log, so all are active until the planner sends some to sleep.
         effects.append(cell.table.change(cell.domains[domain], Role.ACTIVE, "back after a restart", sequence))
-    # What was stable everywhere is dropped by whoever has it, and no round is opened for it: it is voted on no more.
-    settled_through = max(current.settled_through(cell.threshold, cell.f_prime), cell.stable_all)
-    return [*effects, CellRestarted(current.cursors, settled_through)]
+    # What was stable on every server is in nobody's memory but the client's any more: peers would never be given its
+    # value.  What is on every disk may be below where a server's log begins.  Neither is voted on again.
+    agreed = max(cell.stable_all, cell.durable_all)
+    settled = max(agreed, current.settled_through(cell.threshold, cell.f_prime))
+    # What servers had stable before is not in their memory any more: they begin again with what is settled, and a
+    # report from before, chosen only now, must not say otherwise.
+    cell.restarted_at = sequence
+    for member in cell.members.values():
+        member.stable = settled
+    cell.stable_all = settled
+    return [*effects, CellRestarted(current.cursors, current.lives, settled)]

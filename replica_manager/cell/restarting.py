@@ -21,20 +21,23 @@ class Restarting:
         self.token = token
         self._waiting = set(domains)
         self._cursors: dict[DomainId, int] = {}
+        self._lives: dict[DomainId, int] = {}
 
-    def is_awaited(self, domain: DomainId) -> bool:
-        """Whether the domain has not answered."""
-        return domain in self._waiting
+    def is_expected(self, domain: DomainId) -> bool:
+        """Whether the domain may say that it is back; a later process of its server may say so anew."""
+        return domain in self._waiting or domain in self._cursors
 
-    def note_back(self, domain: DomainId, cursor: int) -> None:
-        """A domain is back."""
+    def note_back(self, domain: DomainId, cursor: int, life: int) -> None:
+        """A domain is back, booted by the process `life` of its server."""
         self._waiting.discard(domain)
         self._cursors[domain] = cursor
+        self._lives[domain] = life
 
     def note_gone(self, domain: DomainId) -> None:
         """A domain does not come back."""
         self._waiting.discard(domain)
         self._cursors.pop(domain, None)
+        self._lives.pop(domain, None)
 
     @property
     def is_complete(self) -> bool:
@@ -45,6 +48,11 @@ class Restarting:
     def cursors(self) -> tuple[tuple[DomainId, int], ...]:
         """Who is back, by name, and the first number that is not in its state."""
         return tuple(sorted(self._cursors.items()))
+
+    @property
+    def lives(self) -> tuple[tuple[DomainId, int], ...]:
+        """Who is back, by name, and which process booted it."""
+        return tuple(sorted(self._lives.items()))
 
     def settled_through(self, threshold: int, f_prime: int) -> int:
         """Return the last number on which too few domains can vote; 0 if fewer than `threshold` came back.
@@ -59,15 +67,17 @@ class Restarting:
 
     def row(self) -> list[object]:
         """Return everything in a canonical order."""
-        return [self.token, sorted(self._waiting), sorted(self._cursors.items())]
+        return [self.token, sorted(self._waiting), sorted(self._cursors.items()), sorted(self._lives.items())]
 
     @classmethod
     def of_row(cls, row: list[object]) -> "Restarting":
         """Return what `row` wrote."""
-        token, waiting, cursors = row
+        token, waiting, cursors, lives = row
         assert isinstance(token, int)
         assert isinstance(waiting, list)
         assert isinstance(cursors, list)
+        assert isinstance(lives, list)
         restarting = cls(token, map(DomainId, waiting))
         restarting._cursors = {DomainId(name): cursor for name, cursor in cursors}
+        restarting._lives = {DomainId(name): life for name, life in lives}
         return restarting

@@ -139,8 +139,7 @@ def _start(
     issue_keys(config, paths.keys)
     attach_state_disks(config, report)
     if not is_new:
-        # The logs are on those disks.
-        require_complete_logs(config, restart)
+        require_complete_logs(config, restart)  # the marks are on the disks
         report("restarting the cell from its disks")
     network.up(report)
     publish = {("server", server.id): server.publish for server in config.server}

@@ -1,5 +1,6 @@
-"""A disk of its own for each server of a one-machine cell: an ext4 file system in a file, mounted on `state_dir/sN`.
+"""A disk of its own for each member of a one-machine cell: an ext4 file system in a file, mounted on `state_dir/sN`.
 
+A witness has its own on `state_dir/wN`.
 For tests of full and failing disks (`[cell] state_disk_mib`, with `fault_injection = true`); needs root.
 The loop device belongs to its mount: the kernel frees it with the unmounting, so that there is nothing else to find
 after `kill -9` of everything.
@@ -8,18 +9,21 @@ after `kill -9` of everything.
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from replica_manager.cell_paths import CellPaths
+from replica_manager.cell_paths import CellPaths, MemberKind
 from replica_manager.config import Config
 from replica_manager.control.errors import ProcessError
 
 Reporter = Callable[[str], None]
 STATE_DISK_SUFFIX: Final = ".ext4"
 COMMAND_TIMEOUT_S: Final = 60.0
+BUSY_TIMEOUT_S: Final = 5.0
+BUSY_POLL_S: Final = 0.05
 _LOOP_MAJOR: Final = 7
 """Source: Linux, `Documentation/admin-guide/devices.txt`."""
 
@@ -31,12 +35,16 @@ def attach_state_disks(config: Config, report: Reporter) -> None:
         ProcessError: a disk cannot be made or mounted, or there is one that the configuration does not want so.
     """
     paths, size_mib = CellPaths.of(config), config.cell.state_disk_mib
-    for server in config.server:
-        image, directory = paths.state_disk(server.id), paths.state("server", server.id)
+    members: list[tuple[MemberKind, int]] = [
+        *(("server", server.id) for server in config.server),
+        *(("witness", witness.id) for witness in config.witness),
+    ]
+    for kind, member in members:
+        image, directory = paths.state_disk(kind, member), paths.state(kind, member)
         _require_same_size(image, size_mib)
         if not size_mib or directory in find_state_disks(paths):
             continue
-        report(f"server {server.id}: mounting its disk of {size_mib} MiB")
+        report(f"{kind} {member}: mounting its disk of {size_mib} MiB")
         _require_empty(directory)
         if not image.exists():
             _make(image, size_mib)
@@ -81,15 +89,24 @@ def detach_state_disks(paths: CellPaths, report: Reporter) -> None:
 
 
 def unmount_state_disk(directory: Path) -> None:
-    """Unmount the disk on `directory`; if somebody still looks into it, it goes when they leave.
+    """Unmount the disk on `directory`; if somebody looks into it for long, it goes when they leave.
+
+    A process that was killed may still end: its first thread has, another one waits for the disk.  Unmounted lazily the
+    file system would be there for the next mount of the same file, shut down if it was.
 
     Raises:
         ProcessError: it cannot be unmounted.
     """
-    try:
-        _run("umount", str(directory))
-    except ProcessError:
-        _run("umount", "--lazy", str(directory))
+    deadline_s = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            _run("umount", str(directory))
+        except ProcessError:
+            if time.monotonic() < deadline_s:
+                time.sleep(BUSY_POLL_S)
+                continue
+            _run("umount", "--lazy", str(directory))
+        return
 
 
 def _require_empty(directory: Path) -> None:

@@ -121,23 +121,28 @@ class Feed:
 
     # -- what the domain and the hypervisor say ----------------------------------------------------------------
 
-    def on_linked(self, cursor: int, delivered: int) -> None:
+    def on_linked(self, cursor: int, delivered: int | None) -> None:
         """The wrapper said Hello with this cursor; it has CPU time.
 
         Args:
             cursor: the first number that is not in its state, as it claims.
-            delivered: the last number of the agreed order here.
+            delivered: the last number of the agreed order here; None: not known yet.
 
         Raises:
             FeedMisuse: it claims what cannot be: to be beyond the order, or beyond a position that it was to halt at.
         """
-        limit = self.points[0] if self.points else delivered + 1
-        if not 1 <= cursor <= limit:
-            raise FeedMisuse(f"claims cursor {cursor}, at most {limit} is possible")
+        if delivered is not None:
+            limit = self.points[0] if self.points else delivered + 1
+            if cursor > limit:
+                raise FeedMisuse(f"claims cursor {cursor}, at most {limit} is possible")
+        if cursor < 1:
+            raise FeedMisuse(f"claims cursor {cursor}")
         self.is_linked = True
         self.power = Power.RUNNING
         if self.is_filled:
             self._stand_at(cursor)
+            # It may come back from pages that the kernel, here or in its guest, has not written yet.
+            self.synced_cursor, self._has_unsynced = 1, cursor > 1
 
     def _stand_at(self, cursor: int) -> None:
         self.cursor = self.synced_cursor = cursor

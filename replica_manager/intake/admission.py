@@ -152,7 +152,7 @@ class Admission:
             reply = first.values[first.stable_digest][0]
         if reply is not None:
             self.on_decided(output, effect.client, effect.number, Outcome.ANSWERED, reply)
-        elif first is None or first.is_complete:
+        elif first is None or first.is_complete or first.is_settled:
             is_elsewhere = has_others and effect.first_sequence < self.replies_from
             outcome = Outcome.UNAVAILABLE if is_elsewhere else Outcome.REPLY_LOST
             self.on_decided(output, effect.client, effect.number, outcome)

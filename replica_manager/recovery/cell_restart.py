@@ -16,7 +16,7 @@ from replica_manager.cell.roles import Role
 from replica_manager.core_output import CoreOutput
 from replica_manager.execution.feed import Feed
 from replica_manager.execution.request_log import RequestLog
-from replica_manager.identifiers import DomainId
+from replica_manager.identifiers import DomainId, server_of
 from replica_manager.standing import Standing
 from replica_manager.updates.update_buffer import UpdateBuffer
 
@@ -35,8 +35,10 @@ class CellRestart:
         requests: RequestLog,
         buffer: UpdateBuffer,
         make_feed: Callable[[DomainId, Role], Feed],
+        life: int,
     ) -> None:
-        """Nobody has been heard of."""
+        """Nobody has been heard of; `life` is a number that no former process of this server had."""
+        self._life = life
         self._server = server
         self._cell = cell
         self._feeds = feeds
@@ -45,15 +47,20 @@ class CellRestart:
         self._make_feed = make_feed
         self._present: dict[int, Standing] = {}
         self._token = 0
-        """Of the restart that this process has answered, or begun."""
-        self._ordered_ms: int | None = None
+        """Of the restart that this process has answered."""
+        self._ordered: int | None = None
+        """Token of the restart that this process has ordered."""
+        self._ordered_ms = 0
         self._linked: dict[DomainId, int] = {}
 
     def note_peer(self, server: int, standing: Standing) -> None:
         """A peer says what it is; one that starts once more has lost what it answered."""
-        if standing is Standing.RETURNING and self._token:
-            self._token, self._ordered_ms = 0, None
+        if standing is Standing.RETURNING:
+            self._begin_anew()
         self._present[server] = standing
+
+    def _begin_anew(self) -> None:
+        self._token, self._ordered = 0, None
 
     def forget_peer(self, server: int) -> None:
         """A link broke."""
@@ -85,11 +92,11 @@ class CellRestart:
 
     def maybe_begin(self, now_ms: int, token: int, output: CoreOutput) -> None:
         """On the lowest live server, when all are there, order the restart."""
-        if self._token or not self.is_together or self._server != min(self._cell.live_servers):
+        if not self.is_together or self._server != min(self._cell.live_servers):
             return
-        if self._ordered_ms is not None and now_ms - self._ordered_ms < ORDER_AGAIN_MS:
+        if self._ordered is not None and (self._token == self._ordered or now_ms - self._ordered_ms < ORDER_AGAIN_MS):
             return
-        self._ordered_ms = now_ms
+        self._ordered, self._ordered_ms = token, now_ms
         output.proposals.append(encode_entry(RestartBegun(token)))
 
     def maybe_answer(self, token: int, output: CoreOutput) -> None:
@@ -114,10 +121,14 @@ class CellRestart:
     def _maybe_answer(self, domain: DomainId, output: CoreOutput) -> None:
         cursor = self._linked.get(domain)
         if cursor is not None and self._token:
-            output.proposals.append(encode_entry(Restarted(domain, cursor, self._token)))
+            output.proposals.append(encode_entry(Restarted(domain, cursor, self._token, self._life)))
 
-    def on_restarted(self, effect: CellRestarted) -> None:
-        """All are back: nobody votes on what is settled, everybody executes it from its own cursor."""
+    def on_restarted(self, effect: CellRestarted) -> bool:
+        """All are back: nobody votes on what is settled, everybody executes it from its own cursor.
+
+        Return whether it is the restart of this process.  The log may tell of earlier ones, when the power went again:
+        its end is read when peers have met, and after such a restart it may go on.
+        """
         settled = effect.settled_through
         for record in self._requests.records(self._buffer.prefix + 1):
             if record.sequence <= settled:
@@ -127,4 +138,14 @@ class CellRestart:
         for domain, _ in effect.cursors:
             feed = self._feeds.get(domain)
             if feed is not None:
+                first = self._requests.first
+                assert first <= self._cell.durable_all + 1, (
+                    f"what {domain} may lack is missing: the log begins at {first}"
+                )
                 feed.replay_through = settled
+        is_ours = self._feeds.keys() & dict(effect.lives).keys() and all(
+            life == self._life for domain, life in effect.lives if int(server_of(domain)) == self._server
+        )
+        if not is_ours:
+            self._begin_anew()
+        return bool(is_ours)

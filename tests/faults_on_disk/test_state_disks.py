@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,7 +60,8 @@ class Cell:
         self.file.write_text(f'{text}[[witness]]\nid = 0\nprivate_address = "127.0.0.1:{free_port()}"\n')
         self.config: Config = load(self.file)
         self.paths = CellPaths.of(self.config)
-        self.directories = [self.paths.state("server", server) for server in range(2)]
+        servers = [self.paths.state("server", server) for server in range(2)]
+        self.directories = [*servers, self.paths.state("witness", 0)]
         self.lines: list[str] = []
 
     def attach(self, size_mib: int = SIZE_MIB) -> None:
@@ -116,7 +118,7 @@ def cell() -> Iterator[Cell]:
         assert it.leaves_nothing()
 
 
-def test_each_server_gets_a_disk_of_the_given_size(cell: Cell) -> None:
+def test_each_member_gets_a_disk_of_the_given_size(cell: Cell) -> None:
     """With the modes of a state directory; attaching again changes nothing."""
     cell.attach()
     assert find_state_disks(cell.paths) == cell.directories[::-1]
@@ -124,7 +126,7 @@ def test_each_server_gets_a_disk_of_the_given_size(cell: Cell) -> None:
         space = os.statvfs(directory)
         assert SIZE_MIB * 0.7 < space.f_blocks * space.f_frsize / 2**20 <= SIZE_MIB
         assert directory.stat().st_mode & 0o777 == 0o700
-        assert cell.paths.state_disk(0).stat().st_mode & 0o777 == 0o600
+        assert cell.paths.state_disk("server", 0).stat().st_mode & 0o777 == 0o600
     (cell.directories[0] / "kept").touch()
     said = list(cell.lines)
     cell.attach()
@@ -160,7 +162,7 @@ def test_files_that_a_disk_would_hide_are_not_hidden(cell: Cell) -> None:
     with pytest.raises(ProcessError, match="has files that its disk would hide"):
         cell.attach()
     cell.detach()
-    assert not cell.paths.state_disk(1).exists()
+    assert not cell.paths.state_disk("server", 1).exists()
 
 
 @pytest.mark.parametrize("size_mib", [0, SIZE_MIB + 1])
@@ -219,10 +221,23 @@ def test_a_disk_that_is_cut_off_can_be_unmounted(cell: Cell) -> None:
     assert cell.leaves_nothing()
 
 
+def test_a_disk_that_is_busy_for_a_moment_is_unmounted_for_good(cell: Cell) -> None:
+    """Mounted again it works, although it had been cut off: it is not the file system that was busy."""
+    cell.attach()
+    directory = cell.directories[0]
+    descriptor = os.open(directory / "held", os.O_WRONLY | os.O_CREAT)
+    cut_off(directory)
+    release = threading.Timer(0.3, os.close, (descriptor,))
+    release.start()
+    plug_in_again(directory)
+    release.join()
+    _write(directory / "later", b"x", is_synced=True)
+
+
 def test_a_disk_whose_file_was_deleted_can_be_unmounted(cell: Cell) -> None:
     """Somebody tidied up in the state directory of a cell that was killed."""
     cell.attach()
-    cell.paths.state_disk(0).unlink()
+    cell.paths.state_disk("server", 0).unlink()
     assert find_state_disks(cell.paths) == cell.directories[::-1]
     cell.detach()
     assert cell.leaves_nothing()
@@ -262,12 +277,12 @@ def test_a_cell_goes_up_on_its_disks_and_down_without_a_trace(cell: Cell) -> Non
     assert (cell.directories[0] / "a" / "s0.g1").exists()
     cell.spare("cell", "down", "--yes")
     assert cell.leaves_nothing()
-    assert cell.paths.state_disk(0).exists()
+    assert cell.paths.state_disk("server", 0).exists()
     assert find_state_disks(cell.paths) == []
-    log = os.stat(cell.paths.state_disk(0)).st_ino
+    log = os.stat(cell.paths.state_disk("server", 0)).st_ino
     cell.spare("cell", "up")
     assert find_state_disks(cell.paths) == cell.directories[::-1]
-    assert os.stat(cell.paths.state_disk(0)).st_ino == log, "the cell goes on from its state"
+    assert os.stat(cell.paths.state_disk("server", 0)).st_ino == log, "the cell goes on from its state"
 
 
 def test_a_cell_one_of_whose_disks_is_cut_off_goes_down_without_a_trace(cell: Cell) -> None:

@@ -82,11 +82,19 @@ class LockstepCell:
         self, f: int = 1, feed: FeedSettings = FEED, faults: FaultSettings = FAULTS, *, is_repairing: bool = True
     ) -> None:
         """Boot every domain and have it say Hello."""
+        settings = [core_settings(server, f, feed, faults, is_repairing=is_repairing) for server in range(f + 1)]
+        self._begin([ManagerCore(own, 0) for own in settings])
+        for server, core in enumerate(self.cores):
+            for name in core.feeds:
+                core.on_domain_linked(name, self.domains[name].hello())
+            self._drain(server)
+        self.settle()
+
+    def _begin(self, cores: list[ManagerCore]) -> None:
+        """Nothing has happened yet."""
         self.now_ms = 0
         self.now_us = 1_000_000
-        self.cores = [
-            ManagerCore(core_settings(server, f, feed, faults, is_repairing=is_repairing), 0) for server in range(f + 1)
-        ]
+        self.cores = cores
         self.spools = [MemorySpool() for _ in self.cores]
         self.domains = {name: FakeDomain(name) for core in self.cores for name in core.feeds}
         self.running = dict.fromkeys(self.domains, True)
@@ -104,12 +112,9 @@ class LockstepCell:
         """Decides about every message between managers."""
         self.events: list[tuple[int, str, dict[str, object]]] = []
         self.power_actions: list[tuple[DomainId, PowerAction]] = []
-        self._numbers = [0] * (f + 1)
-        for server, core in enumerate(self.cores):
-            for name in core.feeds:
-                core.on_domain_linked(name, self.domains[name].hello())
-            self._drain(server)
-        self.settle()
+        self._numbers = [0] * len(cores)
+        self.agreed: list[Entry | Change] = []
+        """Everything that was delivered, from number 1."""
 
     def order_change(self, change: Change) -> None:
         """Have agreement deliver a membership change."""
@@ -174,6 +179,7 @@ class LockstepCell:
                 busy = True
                 self.sequence += 1
                 agreed = self.order.popleft()
+                self.agreed.append(agreed)
                 for core in self.cores:
                     core.deliver(self.sequence, agreed)
             if not busy:

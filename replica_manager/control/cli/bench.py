@@ -26,7 +26,18 @@ def bench() -> None:
     show_default=True,
     help="Requests after which the managers' memory is looked at; 0: leave it out.",
 )
-def null_command(directory: Path, session_s: float, rounds: int, memory_requests: int, output: str) -> None:
+@click.option(
+    "--durability",
+    "durabilities",
+    type=click.Choice(("sync", "async", "none")),
+    multiple=True,
+    default=("sync",),
+    show_default=True,
+    help="Several: a cell for each, measured in turn.",
+)
+def null_command(
+    directory: Path, session_s: float, rounds: int, memory_requests: int, durabilities: tuple[str, ...], output: str
+) -> None:
     """What replication costs when the service costs nothing: report.json in the directory.
 
     Subprocess domains with the key-value service, f = 1, one witness, 128-byte requests, everything on this machine,
@@ -34,7 +45,13 @@ def null_command(directory: Path, session_s: float, rounds: int, memory_requests
     """
     from benchmarks.null_benchmark import NullSettings, run_null_benchmark
 
-    settings = NullSettings(directory.absolute(), session_s, rounds=rounds, memory_requests=memory_requests)
+    settings = NullSettings(
+        directory.absolute(),
+        session_s,
+        rounds=rounds,
+        memory_requests=memory_requests,
+        durabilities=tuple(dict.fromkeys(durabilities)),
+    )
     report = run_null_benchmark(settings, progress())
     if output == "json":
         print_json(report)
@@ -47,8 +64,9 @@ def null_command(directory: Path, session_s: float, rounds: int, memory_requests
         )
         for name, microseconds in row["cpu_us_per_request"].items():
             click.echo(f"{'':>15}{name:<16} {microseconds:>8.1f} µs CPU per request")
-    for name in ("fsyncs_per_request", "votes_per_request", "witness_messages"):
-        click.echo(f"{name}: {report[name]}")
+    for system, figures in report["replication"].items():
+        for name in ("fsyncs_per_request", "votes_per_request", "witness_messages"):
+            click.echo(f"{system}, {name}: {figures[name]}")
     click.echo(f"report: {directory / 'report.json'}")
 
 
