@@ -9,6 +9,7 @@ from replica_manager.cell_paths import CellPaths
 from replica_manager.config import Config
 from replica_manager.control.command_run import run_command
 from replica_manager.faults.fencing import Fencing
+from replica_manager.loop_failures import raise_failure
 
 Fence = Callable[[int], Awaitable[str]]
 """Ends a server for ever; returns why that failed, or an empty text."""
@@ -41,6 +42,7 @@ class FenceRunner:
             task = asyncio.get_running_loop().create_task(self._run(server, now_ms))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(raise_failure)
 
     async def _run(self, server: int, now_ms: Callable[[], int]) -> None:
         failure = await self._fence(server)

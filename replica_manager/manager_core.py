@@ -266,7 +266,8 @@ class ManagerCore:
     def _on_membership_changed(self, effect: MembershipChanged) -> None:
         self._event("membership_changed", **effect._asdict(), sequence=self.cell.sequence)
         self.membership.on_membership_changed(self._output)
-        self.catch_up.forget_peers_except(effect.live_servers)
+        self.membership.maybe_leave(self._output)
+        self.catch_up.forget_peers_except((*effect.live_servers, *self.membership.learners))
         self.values.on_roles_changed()
         self.voter.recount()
         self.retention.drop()  # who left does not hold it up any more
@@ -388,6 +389,7 @@ class ManagerCore:
             return
         if action is PowerAction.DESTROY:
             del self.feeds[domain]
+            self.answers.forget(domain)
         elif feed.power is not Power.GONE and action is not PowerAction.SERVE:
             feed.power = Power.SUSPENDED if action is PowerAction.SUSPEND else Power.RUNNING
             if action is PowerAction.RESUME and (feed.is_alert or feed.role is Role.ACTIVE):
@@ -467,6 +469,10 @@ class ManagerCore:
         """A learner goes on from a peer's cell state after `sequence`."""
         assert self.standing is Standing.LEARNING, "the domains of a server that serves would miss what was skipped"
         assert state.sequence == sequence, f"the snapshot after {sequence} is one after {state.sequence}"
+        if any(feed.holds_the_log for feed in self.feeds.values()):
+            # A domain that is filled, or about to be, would miss the updates between, and nothing would show it.
+            self._output.must_rejoin = True
+            return
         self.cell.load(state)
         self.requests.restart_at(sequence + 1)
         self.buffer.restart_at(sequence)

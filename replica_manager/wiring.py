@@ -372,7 +372,10 @@ class ServerAssembly:
             if index is None:
                 return "its disk is not there"
             make = partial(self._specs.make, domain, index, reuse_disk=not is_fresh)
-            await self.domains.start(await asyncio.to_thread(make), is_filled=not is_fresh)
+            spec = await asyncio.to_thread(make)
+            if domain not in self.server.core.feeds:
+                return "it is not wanted any more"
+            await self.domains.start(spec, is_filled=not is_fresh)
         except (HypervisorError, ImageError, OSError) as error:
             return str(error)
         return None
@@ -436,7 +439,8 @@ class ServerAssembly:
 
     def _published_sockets(self) -> list[socket.socket]:
         inherited = os.environ.get(PUBLISH_VARIABLE)
-        return [socket.socket(fileno=int(inherited))] if inherited else []
+        # A copy: the inherited one stays open for a later life of this server in the same process.
+        return [socket.socket(fileno=os.dup(int(inherited)))] if inherited else []
 
     def _record(self, kind: str, data: Mapping[str, Any]) -> None:
         self.events.record(kind, **data)

@@ -56,7 +56,7 @@ from replica_manager.cell.fault_entries import (
     apply_resolve,
     apply_stalled,
     apply_stopped,
-    conclude_skips,
+    give_up_skips,
     maybe_open_round,
 )
 from replica_manager.cell.point_entries import apply_checkpoint, apply_closed, apply_ready, apply_repair, release_point
@@ -315,15 +315,15 @@ class CellState:
         if current is not None and current.host == server:
             self.state_point = None
             effects.append(StateEnded(current.point))
+        self._recompute_thresholds()
+        self._recompute_progress()
         if self.restarting is not None:
             for record in self.domains_of(server):
                 self.restarting.note_gone(record.domain)
             effects += conclude_restart(self, sequence)
-        self._recompute_thresholds()
-        self._recompute_progress()
         self.roles_changed_at = sequence
         effects.append(MembershipChanged(self.live_servers, self.f_prime, self.threshold, server))
-        return (*effects, *conclude_skips(self), *maybe_open_round(self, sequence))
+        return (*effects, *give_up_skips(self), *maybe_open_round(self, sequence))
 
     def _apply_joined(self, sequence: int, server: int, incarnation: int, payload: bytes) -> tuple[Effect, ...]:
         active, passive = msgspec.msgpack.decode(payload, type=tuple[str, str])
@@ -334,7 +334,7 @@ class CellState:
         self._recompute_thresholds()
         self.roles_changed_at = sequence
         effects.append(MembershipChanged(self.live_servers, self.f_prime, self.threshold, None))
-        return (*effects, *maybe_open_round(self, sequence))
+        return (*effects, *give_up_skips(self), *maybe_open_round(self, sequence))
 
     def load(self, other: "CellState") -> None:
         """Become what `other` is: everybody who holds this state goes on with a snapshot of a peer."""

@@ -123,9 +123,15 @@ class DomainTable:
         for record in self.of_server(server):
             if record.role is Role.STARTING and record.domain not in (active, passive):
                 yield self.change(record, Role.RETIRED, "given up", position)
-        for name, role in ((DomainId(active), Role.ACTIVE), (DomainId(passive), Role.PASSIVE)):
+        # One that died since it was named stays retired, for ever; the other one takes its place.
+        alive = [DomainId(name) for name in (active, passive) if not self._is_retired(DomainId(name))]
+        for name, role in zip(alive, (Role.ACTIVE, Role.PASSIVE), strict=False):
             is_active = role is Role.ACTIVE
             yield self._add(DomainRecord(name, role, True, f"server {server} joined", position, was_active=is_active))
+
+    def _is_retired(self, name: DomainId) -> bool:
+        record = self.records.get(name)
+        return record is not None and record.role is Role.RETIRED
 
     def forget_retired(self, stable_all: int) -> None:
         """Forget domains retired before `stable_all`, but for the newest of each server.

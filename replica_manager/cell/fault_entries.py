@@ -111,6 +111,12 @@ def _begin_resolving(cell: "CellState", sequence: int, action: str, token: int) 
     return (ConsentWanted(sequence),)
 
 
+def give_up_skips(cell: "CellState") -> tuple[Effect, ...]:
+    """End the asking for consent: a server that left may have told its client what the others would skip."""
+    ended = cell.poison.give_up_skipping()
+    return tuple(RequestResolved(number, "skip", token, objection) for number, token, objection in ended)
+
+
 def conclude_skips(cell: "CellState") -> tuple[Effect, ...]:
     """Skip what every live server has consented to."""
     concluded = cell.poison.conclude(cell.live_servers)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 NO_FRESH_DOMAIN = "every domain has executed it, so skipping it would leave no state to go on from"
+MEMBERS_CHANGED = "servers left, joined or started again meanwhile; ask again"
 IS_STABLE = "it is stable on server {}"
 
 
@@ -85,6 +86,12 @@ class Poison:
         """Domains may be fed the number again; deaths are counted anew."""
         self._held.discard(sequence)
         self._deaths.pop(sequence, None)
+
+    def give_up_skipping(self) -> list[tuple[int, int, str]]:
+        """Membership changed, or the cell restarts: who was asked is not who has to consent; return what ended."""
+        ended = [(sequence, skipping.token, MEMBERS_CHANGED) for sequence, skipping in sorted(self._skipping.items())]
+        self._skipping.clear()
+        return ended
 
     def drop_through(self, stable_all: int) -> None:
         """Forget what every live server has stable."""

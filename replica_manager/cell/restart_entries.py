@@ -32,6 +32,7 @@ def _begin_restart(cell: "CellState", sequence: int, token: int) -> tuple[Effect
     if token <= cell.restart_token:
         return ()
     cell.restart_token = token
+    cell.poison.give_up_skipping()  # votes that are lost decide nothing about it any more
     effects: list[Effect] = []
     for record in cell.domains_in(Role.STARTING):
         effects.append(cell.table.change(record, Role.RETIRED, "the cell stopped before it was filled", sequence))

@@ -180,6 +180,11 @@ class DomainAnswers:
         if isinstance(outcome, Stable) and part.index >= len(vote.parts_of(outcome.digest)):
             raise StateOrderError(f"gave part {part.index} at {part.point}, beyond the end of the agreed state")
 
+    def forget(self, domain: DomainId) -> None:
+        """A domain is gone: what it was giving is not wanted any more."""
+        self._readers.pop(domain, None)
+        self._late_parts.pop(domain, None)
+
     def cancel_state(self, point: int, output: CoreOutput) -> None:
         """Nobody needs the state at `point` any more: let who streams it stop."""
         for feed in self._feeds.values():

@@ -329,7 +329,7 @@ class Feed:
             self.cursor += 1
             self._note_confirmed()
             return True
-        if record.is_held:
+        if record.is_held or record.is_frozen:
             return False
         return self._execute(record, out)
 

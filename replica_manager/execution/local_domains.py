@@ -25,6 +25,10 @@ from replica_manager.hypervisor.hypervisor import (
 from replica_manager.identifiers import DomainId
 from replica_manager.loop_failures import raise_failure
 
+HYPERVISOR_TIMEOUT_S = 60.0
+"""A hypervisor that is silent for so long has lost the domain, as far as this server can know."""
+DESTROY_AGAIN_S = 5.0
+
 
 class DomainHandler(Protocol):
     """Who hears of the domains; called in the event loop."""
@@ -164,6 +168,8 @@ class LocalDomains:
     def power(self, domain: DomainId, action: PowerAction) -> None:
         """Suspend, resume or destroy; `on_power_done` follows.  Calls for one domain happen in order."""
         record = self._domains.get(domain)
+        if record is None and action is PowerAction.DESTROY:
+            self._handler.on_power_done(domain, action)  # it never came to be
         if record is None or record.is_ending:
             return  # who is retired twice, stopped and then convicted, is destroyed once
         if action is PowerAction.DESTROY:
@@ -175,23 +181,38 @@ class LocalDomains:
             await asyncio.wait([before])
         domain = record.spec.domain_id
         try:
-            match action:
-                case PowerAction.SUSPEND:
-                    await self._hypervisor.suspend(domain)
-                case PowerAction.RESUME:
-                    await self._hypervisor.resume(domain)
-                case PowerAction.SERVE:
-                    await self._hypervisor.set_cpu_weight(domain, 1.0)
-                case PowerAction.DESTROY:
-                    if record.link is not None:
-                        record.link.close()
-                        record.link = None
-                    await self._hypervisor.destroy(domain)
-                    del self._domains[domain]
-        except HypervisorError as error:
-            self._gone(domain, f"the hypervisor failed to {action.value} it: {error}")
+            async with asyncio.timeout(HYPERVISOR_TIMEOUT_S):
+                await self._ask(record, action)
+        except (HypervisorError, TimeoutError) as error:
+            reason = str(error) or f"no answer in {HYPERVISOR_TIMEOUT_S:g} s"
+            if action is PowerAction.DESTROY:
+                self._spawn(self._destroy_later(record, reason))
+            else:
+                self._gone(domain, f"the hypervisor failed to {action.value} it: {reason}")
             return
         self._handler.on_power_done(domain, action)
+
+    async def _destroy_later(self, record: _Domain, reason: str) -> None:
+        """A domain that was given up must not run on, however long the hypervisor refuses."""
+        self._handler.on_domain_event("destroy_failed", record.spec.domain_id, reason=reason)
+        await asyncio.sleep(DESTROY_AGAIN_S)
+        await self._do_power(record, PowerAction.DESTROY, None)
+
+    async def _ask(self, record: _Domain, action: PowerAction) -> None:
+        domain = record.spec.domain_id
+        match action:
+            case PowerAction.SUSPEND:
+                await self._hypervisor.suspend(domain)
+            case PowerAction.RESUME:
+                await self._hypervisor.resume(domain)
+            case PowerAction.SERVE:
+                await self._hypervisor.set_cpu_weight(domain, 1.0)
+            case PowerAction.DESTROY:
+                if record.link is not None:
+                    record.link.close()
+                    record.link = None
+                await self._hypervisor.destroy(domain)
+                self._domains.pop(domain, None)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` beside everything else, until `close`."""

@@ -101,7 +101,7 @@ class FaultHandling:
             return
         self.clock.watch(record.sequence, now_ms, has_vote=bool(record.votes))
         outcome = self._voter.outcome_of(record)
-        if isinstance(outcome, Exceeded) or record.is_held:
+        if isinstance(outcome, Exceeded) or record.is_held or record.is_frozen:
             # More than f' faults: activating more domains can only lose their state.
             self._set_alert(False, output)
             return

@@ -119,7 +119,11 @@ class Repair:
         """Return the fresh domains of this server that hold a state and have no role yet, oldest first."""
         own = self._cell.domains_of(self._server)
         fresh = [record.domain for record in own if record.role is Role.STARTING]
-        return [name for name in fresh if name != self._fresh and name in self._feeds and self._feeds[name].is_filled]
+        return [name for name in fresh if name != self._fresh and self._is_filled(name)]
+
+    def _is_filled(self, name: DomainId) -> bool:
+        feed = self._feeds.get(name)
+        return feed is not None and feed.is_filled and feed.power is not Power.GONE
 
     def domains_to_join(self) -> tuple[DomainId, DomainId] | None:
         """Return the domains with which this server can join the cell: filled, and nearly as far as everybody."""

@@ -216,8 +216,8 @@ class Voter:
         if record is None:
             if sequence > self._requests.last and len(self._early_notices) < EARLY_VOTES_MAX:
                 self._early_notices[sequence] = digest
-        elif record.is_settled:
-            return
+        elif record.is_settled or record.is_frozen:
+            return  # if it is not skipped after all, the peer says it again
         elif record.stable_digest is None:
             dissenters = [domain for domain, vote in record.votes.items() if vote != digest]
             self._make_stable(record, digest, dissenters)
