@@ -151,8 +151,10 @@ class ManagerCore:
         self.answers = DomainAnswers(self.cell, self.feeds, self.requests, self.voter, self.board, self.repair)
         self.retention = Retention(self.cell, self.requests, self.buffer, self.feeds)
         self.retention.is_whole_log_needed = lambda: self.membership.is_coming_back
-        self.retention.learners_stable = lambda: [
-            self.catch_up.stable_of(server) for server in learners if server != settings.server
+        self.retention.followers_stable = lambda: [
+            self.catch_up.stable_of(server)
+            for server in {*self.cell.live_servers, *learners}
+            if server != settings.server
         ]
         self.values = ValueExchange(settings.server, self.cell, self.requests, self.feeds, learners, patience_ms)
         self.voter.on_value_missing = lambda record: self.values.maybe_ask(record, self._output)
@@ -192,6 +194,8 @@ class ManagerCore:
             record = RequestRecord(sequence, first.client, first.number, first.timestamp_us, first.seed, first.payload)
         self.requests.append(sequence, record or command_name(agreed))
         if record is None:
+            if isinstance(agreed, Entry):
+                self.membership.on_ordered(agreed.payload)
             for effect in effects:
                 self._on_effect(sequence, effect, agreed)
         self._needs_pump = True

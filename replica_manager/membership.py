@@ -3,7 +3,7 @@
 Source: design "Cell restart", "Server crash, leave, join"; `L3`, `L9` of its list of traps.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.effects import CellRestarted
@@ -16,7 +16,7 @@ from replica_manager.recovery.cell_restart import CellRestart
 from replica_manager.recovery.repair import Repair
 from replica_manager.standing import Standing
 
-JOIN_AGAIN_MS = 1_000
+JOIN_AGAIN_MS = RELAY_AGAIN_MS = 1_000
 ASK_AGAIN_MS = 1_000
 RELAYED = (RepairPoint, DomainReady, Stopped, Suspected, Convicted)
 """Entries that a server in no quorum has others order."""
@@ -60,6 +60,9 @@ class Membership:
         self._has_asked_to_leave = False
         self._join_at_ms = 0
         self._ask_at_ms = 0
+        self._relayed: dict[bytes, None] = {}
+        """What others were asked to order and have not ordered yet, in order."""
+        self._relay_at_ms = 0
         repair.is_joining = standing is Standing.LEARNING
 
     @property
@@ -143,11 +146,24 @@ class Membership:
         if self.standing is not Standing.LEARNING:
             return
         wanted = [payload for payload in output.proposals if isinstance(decode_entry(payload), RELAYED)]
-        # One server is enough: what is lost is ordered again when nothing moves.  Not one that lives by the order as
-        # far as it is known here: in a former life that was this one itself.
-        for receiver in self._restart.serving()[:1]:
-            output.sends.extend((receiver, Relay(payload)) for payload in wanted)
+        self._relayed.update(dict.fromkeys(wanted))
+        self._send_to_one(wanted, output)
         output.proposals = []
+
+    def _send_to_one(self, payloads: Iterable[bytes], output: CoreOutput) -> None:
+        """Not to one that lives by the order as far as it is known here: in a former life that was this one itself."""
+        for receiver in self._restart.serving()[:1]:
+            output.sends.extend((receiver, Relay(payload)) for payload in payloads)
+
+    def on_ordered(self, payload: bytes) -> None:
+        """An entry was delivered; if this server had it relayed that is done."""
+        self._relayed.pop(payload, None)
+
+    def _relay_again(self, now_ms: int, output: CoreOutput) -> None:
+        """A message may be lost, its receiver may end before it forwards it; an entry that comes twice is void."""
+        if self._relayed and self.standing is Standing.LEARNING and now_ms >= self._relay_at_ms:
+            self._relay_at_ms = now_ms + RELAY_AGAIN_MS
+            self._send_to_one(self._relayed, output)
 
     # -- coming back -------------------------------------------------------------------------------------------
 
@@ -192,3 +208,4 @@ class Membership:
         if self.standing is Standing.SERVING:
             self._abandonment.on_timer(now_ms, output)
         self.maybe_join(now_ms, output)
+        self._relay_again(now_ms, output)

@@ -51,6 +51,11 @@ class DomainTable:
         servers = {int(server_of(name)) for name in names}
         return bool(names) and len(set(names)) == len(names) and len(servers) == 1 and all(map(self._is_fresh, names))
 
+    def is_overtaken(self, domains: Iterable[str], seen: int) -> bool:
+        """Whether a point for one of these was ordered after what the proposer had seen: the entry came twice."""
+        records = (self.records.get(DomainId(name)) for name in domains)
+        return any(record is not None and record.since > seen for record in records)
+
     def _is_fresh(self, name: DomainId) -> bool:
         record = self.records.get(name)
         if record is not None:
@@ -79,9 +84,11 @@ class DomainTable:
         return changed
 
     def begin(self, domains: Iterable[str], reason: str, position: int) -> Iterator[RoleChanged]:
-        """Take in fresh domains; those that are there already stay as they are."""
+        """Take in fresh domains; those that are there already are filled from this position now."""
         for name in map(DomainId, domains):
-            if name not in self.records:
+            if name in self.records:
+                self.records[name] = self.records[name]._replace(since=position)
+            else:
                 yield self._add(DomainRecord(name, Role.STARTING, True, reason, position))
 
     def _add(self, record: DomainRecord) -> RoleChanged:

@@ -47,7 +47,7 @@ def apply_repair(cell: "CellState", sequence: int, entry: RepairPoint) -> tuple[
 
     A checkpoint gives way: one domain that does not give its state would else keep every repair out, also its own.
     """
-    if not cell.table.may_begin(entry.domains):
+    if not cell.table.may_begin(entry.domains) or cell.table.is_overtaken(entry.domains, entry.seen):
         return (RepairRefused(tuple(entry.domains)),)
     host = int(server_of(DomainId(entry.domains[0])))
     former = cell.state_point

@@ -15,8 +15,8 @@ from replica_manager.updates.update_buffer import UpdateBuffer
 
 DIGESTS_KEPT = 64
 """Digests of the cell state that reports of slower servers are compared with."""
-LEARNER_LAG_MAX = 5_000
-"""Numbers by which a learner may lag for the others to keep what it misses."""
+FOLLOWER_LAG_MAX = 5_000
+"""Numbers by which a peer may lag for the others to keep what it misses, beyond `stable_all`."""
 OVERRUN_FACTOR = 2
 """At its bound the buffer makes intake refuse requests, here; other servers' intakes go on until theirs are full.
 At this multiple the domain that holds everything up is given up: one faulty sleeper must not fill the memory."""
@@ -33,8 +33,8 @@ class Retention:
         self._requests = requests
         self._buffer = buffer
         self._feeds = feeds
-        self.learners_stable: Callable[[], Iterable[int]] = lambda: ()
-        """The stable prefixes of servers that are about to join; its owner sets it."""
+        self.followers_stable: Callable[[], Iterable[int]] = lambda: ()
+        """The stable prefixes that peers have told of, live ones and learners; its owner sets it."""
         self.is_whole_log_needed: Callable[[], bool] = lambda: False
         """Whether domains may come back that nothing is known of yet; its owner sets it."""
         self._digests: dict[int, bytes] = {}
@@ -89,17 +89,20 @@ class Retention:
         """
         if self.is_whole_log_needed():
             return
-        stable_all = min(self._cell.stable_all, self._buffer.prefix, *self._held_for_learners())
+        stable_all = min(self._cell.stable_all, self._buffer.prefix, *self._held_for_followers())
         needed_from = self._needed_from()
         replayed = [feed.executes_from for feed in self._present() if feed.executes_from is not None]
         self._requests.forget_values_through(min([stable_all, *(first - 1 for first in replayed)]))
         self._requests.drop_through(min(stable_all, needed_from - 1))
         self._buffer.drop_below(needed_from)
 
-    def _held_for_learners(self) -> list[int]:
-        """A learner that is near gets the values it misses; one that is far begins with a state anyway."""
-        limit = self._cell.sequence - LEARNER_LAG_MAX
-        return [stable for stable in self.learners_stable() if stable >= limit]
+    def _held_for_followers(self) -> list[int]:
+        """Who is near gets the values it misses, also one that joined while `stable_all` was ahead of it.
+
+        A learner that is far begins with a state anyway; a live server reports, and so is in `stable_all` itself.
+        """
+        limit = self._cell.sequence - FOLLOWER_LAG_MAX
+        return [stable for stable in self.followers_stable() if stable >= limit]
 
     def _needed_from(self) -> int:
         buffer = self._buffer
