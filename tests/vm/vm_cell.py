@@ -13,9 +13,11 @@ from typing import Any
 from images.overlay import PROJECT_ROOT
 from replica_manager.cell_paths import CellPaths
 from replica_manager.config_check import load
+from replica_manager.control.cell_network import network_of
 from replica_manager.control.control_client import ControlClient
 from replica_manager.control.errors import ControlError
 from replica_manager.control.leftovers import find_machines, find_marked
+from replica_manager.control.member_process import member_command, start_member
 from replica_manager.control.process_records import ProcessRecords
 from replica_manager.control.processes import ProcessIdentity, send, wait_until_ended
 from replica_manager.network.address_plan import namespace_name
@@ -111,6 +113,19 @@ class OperatedCell:
         except ControlError:
             return False
 
+    def is_whole(self) -> bool:
+        """Whether every server serves, with an active and a passive domain of its own."""
+        try:
+            rows = {server: self.status(server) for server in self.servers}
+        except ControlError:
+            return False
+        roles = {
+            server: sorted(row["role"] for row in status["domains"] if row["server"] == server and _is_in_use(row))
+            for server, status in rows.items()
+        }
+        is_serving = all(status["state"] == "serving" for status in rows.values())
+        return is_serving and all(own == ["active", "passive"] for own in roles.values())
+
     # -- violence ------------------------------------------------------------------------------------------------
 
     def members(self) -> dict[str, ProcessIdentity]:
@@ -121,13 +136,49 @@ class OperatedCell:
         """Return the processes of the virtual machines."""
         return list(find_machines(self.paths))
 
+    def machine_of(self, domain: str) -> ProcessIdentity:
+        """Return the process of a domain's virtual machine."""
+        (found,) = (machine for machine in self.machines() if _guest_of(machine) == domain)
+        return found
+
     def kill_everything(self) -> list[ProcessIdentity]:
         """`kill -9` of every process of the cell, as a power cut would; return them."""
         victims = [*self.members().values(), *self.machines(), *find_marked(self.paths)]
-        for victim in victims:
-            send(victim, signal.SIGKILL)
-        wait_until_ended(victims, patience_s=60.0)
+        kill(victims)
         return victims
+
+    def kill_server(self, server: int) -> None:
+        """`kill -9` of a server's manager and of its machines, as if its host lost power."""
+        machines = [machine for machine in self.machines() if _guest_of(machine).startswith(f"s{server}.")]
+        assert machines
+        kill([self.members()[f"server {server}"], *machines])
+
+    def start_server(self, server: int) -> None:
+        """Start the process of a server that was killed, as a unit of the host would."""
+        command = member_command("server", server, self.config.path)
+        start_member(self.paths, network_of(self.config), "server", server, command)
+
+
+def kill(victims: Sequence[ProcessIdentity]) -> None:
+    """`kill -9`; return when they have ended."""
+    for victim in victims:
+        send(victim, signal.SIGKILL)
+    wait_until_ended(victims, patience_s=60.0)
+
+
+def _is_in_use(row: dict[str, Any]) -> bool:
+    return row["role"] != "retired"
+
+
+def _guest_of(machine: ProcessIdentity) -> str:
+    """Return the name of a machine's guest; empty if it has ended.  Source: qemu(1), `-name guest=…`."""
+    try:
+        words = Path(f"/proc/{machine.pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    return (
+        words[words.index(b"-name") + 1].decode().partition(",")[0].removeprefix("guest=") if b"-name" in words else ""
+    )
 
 
 class VmCell(OperatedCell):
