@@ -85,20 +85,6 @@ def test_a_guest_is_what_a_service_expects_and_powers_off_when_it_ends(
     assert "the entry command ended with exit code 3" in console
 
 
-def test_the_lying_variant_changes_one_byte_of_every_third_reply(project_catalog: Catalog, sources: Path) -> None:
-    """And nothing else: the others, and all updates, are those of the honest service."""
-    liar = build("key-value", project_catalog, lambda progress: None, "wrong-reply", project_root=sources)
-    with booted(liar) as guest:
-        guest.connect()
-        executed = [_execute(guest, 1, encode_set(b"colour", b"blue"))]
-        executed += [_execute(guest, sequence, encode_get(b"colour")) for sequence in range(2, 7)]
-
-    right = executed[1].reply
-    assert [entry.reply == right for entry in executed[1:]] == [True, False, True, True, False]
-    assert sum(a != b for a, b in zip(executed[2].reply, right, strict=True)) == 1
-    assert liar.manifest.fault_injection
-
-
 def test_a_treacherous_guest_is_honest_until_an_order_names_it(project_catalog: Catalog, sources: Path) -> None:
     """It knows its name from the kernel command line; an order to crash powers it off."""
     image = build("key-value", project_catalog, lambda progress: None, "treacherous", project_root=sources)
@@ -108,8 +94,11 @@ def test_a_treacherous_guest_is_honest_until_an_order_names_it(project_catalog: 
         honest = _execute(guest, 2, encode_set(b"colour", b"blue"))
         _execute(guest, 3, key_value_read(FaultOrder(2, "s0.g1", FaultKind.WRONG_UPDATE, times=1)))
         wrong = _execute(guest, 4, encode_set(b"colour", b"blue"))
-        _execute(guest, 5, key_value_read(FaultOrder(3, "s0", FaultKind.CRASH)))
-        guest.say(Execute(5, 6, START_US + 6_000_000, SEED, encode_get(b"colour")))
+        right = _execute(guest, 5, encode_get(b"colour")).reply
+        _execute(guest, 6, key_value_read(FaultOrder(3, "s0.g1", FaultKind.WRONG_REPLY, first=2, every=3)))
+        replies = [_execute(guest, sequence, encode_get(b"colour")).reply for sequence in range(7, 12)]
+        _execute(guest, 12, key_value_read(FaultOrder(4, "s0", FaultKind.CRASH)))
+        guest.say(Execute(12, 13, START_US + 13_000_000, SEED, encode_get(b"colour")))
         guest.wait_for_power_off()
         console = guest.console()
 
@@ -117,6 +106,8 @@ def test_a_treacherous_guest_is_honest_until_an_order_names_it(project_catalog: 
     assert wrong.reply == honest.reply
     assert len(wrong.update) == len(honest.update)
     assert wrong.update != honest.update
+    assert [reply == right for reply in replies] == [True, False, True, True, False]
+    assert sum(a != b for a, b in zip(replies[1], right, strict=True)) == 1
     assert f"the entry command ended with exit code {CRASH_EXIT_CODE}" in console
     assert image.manifest.fault_injection
 
