@@ -4,12 +4,13 @@ import fnmatch
 import hashlib
 import struct
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from exec_wrapper.examples.key_value_commands import encode_get, encode_set
-from exec_wrapper.wire import Execute, Executed, Ping, Pong
+from exec_wrapper.wire import Execute, Executed, Ping, Pong, WrapperHello
 from images.build import build
 from images.catalog import Catalog, Image
 from images.fault_orders import FaultKind, FaultOrder, encode_order, http_form, http_read, key_value_read
@@ -112,28 +113,6 @@ def test_a_treacherous_guest_is_honest_until_an_order_names_it(project_catalog: 
     assert image.manifest.fault_injection
 
 
-def test_a_treacherous_auction_site_is_told_in_a_page_that_does_not_exist(
-    project_catalog: Catalog, sources: Path
-) -> None:
-    """And its passive siblings in a comment, whose update carries the order."""
-    image = build("rubis-mariadb", project_catalog, lambda progress: None, "treacherous", project_root=sources)
-    order = FaultOrder(1, "s0.g1", FaultKind.WRONG_REPLY, times=1)
-    elsewhere = FaultOrder(2, "s1.g2", FaultKind.FALSE_APPLIED)
-    form = {"itemId": 1000, "to": 1, "from": 2, "rating": 5}
-    with booted(image) as guest:
-        guest.connect()
-        right = _execute(guest, 1, _get(f"{SERVLET}BrowseCategories"))
-        missing = _execute(guest, 2, http_read(order))
-        wrong = _execute(guest, 3, _get(f"{SERVLET}BrowseCategories"))
-        comment = _execute(guest, 4, http_form(f"{SERVLET}StoreComment", form, "comment", elsewhere))
-
-    assert missing.reply.startswith(b"HTTP/1.1 404 ")
-    assert len(wrong.reply) == len(right.reply)
-    assert wrong.reply != right.reply
-    assert comment.reply.startswith(b"HTTP/1.1 200 ")
-    assert encode_order(elsewhere) in comment.update
-
-
 def _get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: auction.example\r\n\r\n".encode()
 
@@ -148,23 +127,68 @@ def _cents(amount: int) -> bytes:
     return struct.pack(">q", amount)
 
 
-def test_the_auction_site_boots_with_its_data_set(project_catalog: Catalog, sources: Path) -> None:
-    """All three tiers serve from one domain; the database holds what the manifest says."""
-    image = build("rubis-mariadb", project_catalog, lambda progress: None, project_root=sources)
-    with booted(image) as guest:
-        hello = guest.connect()
-        home = _execute(guest, 1, _get("/rubis_servlets/"))
-        categories = _execute(guest, 2, _get(f"{SERVLET}BrowseCategories"))
-        bid = _execute(guest, 3, _bid())
+@dataclass(frozen=True)
+class Visit:
+    """What the auction site answered, in this order; in the middle it was ordered to give one wrong reply."""
 
-    assert (hello.service, hello.image) == ("rubis", image.image_id)
-    assert home.reply.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert b"Antiques" in categories.reply
-    assert categories.update == b""
-    assert b"ERROR" not in bid.reply
-    assert bid.update.count(_cents(98765432)) == 2, "in the row of the bid and in that of the item"
-    assert image.manifest.data_set is not None
-    assert (image.manifest.data_set["name"], image.manifest.data_set["start_time_us"]) == ("tiny", START_US)
+    hello: WrapperHello
+    home: Executed
+    categories: Executed
+    bid: Executed
+    missing: Executed
+    wrong_categories: Executed
+    comment: Executed
+
+
+ELSEWHERE = FaultOrder(2, "s1.g2", FaultKind.FALSE_APPLIED)
+"""Concerns another domain."""
+
+
+@pytest.fixture(scope="module")
+def treacherous_site(project_catalog: Catalog, sources: Path) -> Image:
+    """The auction site with a layer around its wrapper that does nothing until it is told to."""
+    return build("rubis-mariadb", project_catalog, lambda progress: None, "treacherous", project_root=sources)
+
+
+@pytest.fixture(scope="module")
+def visit(treacherous_site: Image) -> Visit:
+    """One boot, for all that is to be seen of it."""
+    categories = _get(f"{SERVLET}BrowseCategories")
+    comment = {"itemId": 1000, "to": 1, "from": 2, "rating": 5}
+    requests = (
+        _get("/rubis_servlets/"),
+        categories,
+        _bid(),
+        http_read(FaultOrder(1, "s0.g1", FaultKind.WRONG_REPLY, times=1)),
+        categories,
+        http_form(f"{SERVLET}StoreComment", comment, "comment", ELSEWHERE),
+    )
+    with booted(treacherous_site) as guest:
+        hello = guest.connect()
+        return Visit(hello, *(_execute(guest, sequence, request) for sequence, request in enumerate(requests, 1)))
+
+
+def test_the_auction_site_boots_with_its_data_set(visit: Visit, treacherous_site: Image) -> None:
+    """All three tiers serve from one domain; the database holds what the manifest says."""
+    manifest = treacherous_site.manifest
+    assert (visit.hello.service, visit.hello.image) == ("rubis", treacherous_site.image_id)
+    assert visit.home.reply.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"Antiques" in visit.categories.reply
+    assert visit.categories.update == b""
+    assert b"ERROR" not in visit.bid.reply
+    assert visit.bid.update.count(_cents(98765432)) == 2, "in the row of the bid and in that of the item"
+    assert manifest.data_set is not None
+    assert (manifest.data_set["name"], manifest.data_set["start_time_us"]) == ("tiny", START_US)
+
+
+def test_a_treacherous_auction_site_is_told_in_a_page_that_does_not_exist(visit: Visit) -> None:
+    """And its passive siblings in a comment, whose update carries the order."""
+    right, wrong = visit.categories, visit.wrong_categories
+    assert visit.missing.reply.startswith(b"HTTP/1.1 404 ")
+    assert len(wrong.reply) == len(right.reply)
+    assert wrong.reply != right.reply
+    assert visit.comment.reply.startswith(b"HTTP/1.1 200 ")
+    assert encode_order(ELSEWHERE) in visit.comment.update
 
 
 def _fingerprints(archive: Path) -> dict[str, tuple[object, ...]]:
