@@ -171,7 +171,7 @@ def test_a_killed_server_comes_back_with_its_redundancy(cell: VmCell) -> None:
         cell.kill_server(victim)
         ledger.write(users, WRITES)
     until(lambda: not _is_live(cell, stays, victim), f"the cell goes on without server {victim}")
-    cell.start_server(victim)
+    cell.spare("server", "join", str(victim))
     until(cell.is_whole, "redundancy is restored", BOOT_PATIENCE_S)
     assert not former & {*cell.domains("active"), *cell.domains("passive")}
     assert len(cell.machines()) == 4

@@ -13,11 +13,9 @@ from typing import Any
 from images.overlay import PROJECT_ROOT
 from replica_manager.cell_paths import CellPaths
 from replica_manager.config_check import load
-from replica_manager.control.cell_network import network_of
 from replica_manager.control.control_client import ControlClient
 from replica_manager.control.errors import ControlError
 from replica_manager.control.leftovers import find_machines, find_marked
-from replica_manager.control.member_process import member_command, start_member
 from replica_manager.control.process_records import ProcessRecords
 from replica_manager.control.processes import ProcessIdentity, send, wait_until_ended
 from replica_manager.network.address_plan import namespace_name
@@ -153,33 +151,6 @@ class OperatedCell:
         assert machines
         kill([self.members()[f"server {server}"], *machines])
 
-    def start_server(self, server: int) -> None:
-        """Start the process of a server that was killed, as a unit of the host would."""
-        command = member_command("server", server, self.config.path)
-        start_member(self.paths, network_of(self.config), "server", server, command)
-
-
-def kill(victims: Sequence[ProcessIdentity]) -> None:
-    """`kill -9`; return when they have ended."""
-    for victim in victims:
-        send(victim, signal.SIGKILL)
-    wait_until_ended(victims, patience_s=60.0)
-
-
-def _is_in_use(row: dict[str, Any]) -> bool:
-    return row["role"] != "retired"
-
-
-def _guest_of(machine: ProcessIdentity) -> str:
-    """Return the name of a machine's guest; empty if it has ended.  Source: qemu(1), `-name guest=…`."""
-    try:
-        words = Path(f"/proc/{machine.pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return ""
-    return (
-        words[words.index(b"-name") + 1].decode().partition(",")[0].removeprefix("guest=") if b"-name" in words else ""
-    )
-
 
 class VmCell(OperatedCell):
     """A cell of a test; its file is in a directory of its own."""
@@ -234,3 +205,24 @@ def running(cell: VmCell) -> Iterator[VmCell]:
         yield cell
     finally:
         cell.down()
+
+
+def kill(victims: Sequence[ProcessIdentity]) -> None:
+    """`kill -9`; return when they have ended."""
+    for victim in victims:
+        send(victim, signal.SIGKILL)
+    wait_until_ended(victims, patience_s=60.0)
+
+
+def _is_in_use(row: dict[str, Any]) -> bool:
+    return row["role"] != "retired"
+
+
+def _guest_of(machine: ProcessIdentity) -> str:
+    """Return the name of a machine's guest; empty if it has ended.  Source: qemu(1), `-name guest=…`."""
+    try:
+        words = Path(f"/proc/{machine.pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    name = words[words.index(b"-name") + 1].decode() if b"-name" in words else ""
+    return name.partition(",")[0].removeprefix("guest=")
