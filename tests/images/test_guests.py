@@ -220,7 +220,7 @@ def test_two_builds_of_the_auction_site_differ_in_what_the_manifest_says_alone(
 
 
 def test_the_rounding_variant_differs_in_the_update_alone(project_catalog: Catalog, sources: Path) -> None:
-    """The database of s1.g1 rounds, its Python code is the same: the update that is read back tells."""
+    """The database of a first domain rounds, its Python code is the same: the update that is read back tells."""
     image = build("rubis-mariadb", project_catalog, lambda progress: None, "rounded-bids", project_root=sources)
     with booted(image, "s1.g1") as guest:
         guest.connect()

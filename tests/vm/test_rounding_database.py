@@ -34,7 +34,7 @@ HONEST, ROUNDING = "s0.g1", "s1.g1"
 
 @pytest.fixture
 def cell(directory: Path, catalog: Catalog, rubis_image: Image, rounding_image: Image) -> Iterator[VmCell]:
-    """Server 0 stores what it is given; server 1 boots the image whose database rounds if its domain is s1.g1."""
+    """Server 0 stores what it is given; server 1 boots the image whose database rounds in its first domain."""
     sections = f"""
 [service]
 image = "{rubis_image.image_id}"

@@ -34,7 +34,11 @@ image_dir = "{images}"
 
 [timeouts]
 boot_ms = 600_000
+stall_start_ms = {stall_start_ms}
 """
+STALL_START_MS = 15_000
+"""An emulated machine that was just woken takes seconds to its first vote on busy processors.  Who is suspected
+earlier is replaced, and the machine that boots for it slows all others further."""
 
 
 def spare_command(*words: str) -> list[str]:
@@ -165,7 +169,7 @@ class VmCell(OperatedCell):
             sections: TOML behind the common sections; `head`: before them.
         """
         file = directory / "cell.toml"
-        file.write_text(head + CELL.format(name=name, images=images) + sections)
+        file.write_text(head + CELL.format(name=name, images=images, stall_start_ms=STALL_START_MS) + sections)
         super().__init__(file)
 
 
