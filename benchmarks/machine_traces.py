@@ -11,30 +11,43 @@ PLACE_OF_CELL = re.compile(r"spare-(.+)-(?:switch|clients|[sw][0-9]+)$")
 
 
 def machine_traces(mark: str, cell: str) -> dict[str, list[str]]:
-    """Return what is there; without the namespaces of other cells, which come and go as they like.
+    """Return what is there; without what other cells and other programs make and remove meanwhile, as they like.
 
     Args:
-        mark: a text in the command line of every process that counts, such as the cell's directory.
-        cell: the cell's name.
+        mark: the cell's directory.  Processes with it in their command line count, and mounts and loop devices of
+            files below it.
+        cell: the cell's name; mounts on a path with a directory of that name count too.
     """
-    found = _everything(mark)
-    return {kind: [line for line in lines if _may_be_of(cell, line)] for kind, lines in found.items()}
+
+    def is_own(path: str) -> bool:
+        place = PLACE_OF_CELL.search(path)
+        return mark in path or cell in Path(path).parts or (place is not None and place[1] == cell)
+
+    return {
+        "processes": _processes(mark),
+        "namespaces": sorted(path.name for path in Path("/run/netns").glob("*") if _may_be_of(cell, path.name)),
+        "links": sorted(row["ifname"] for row in json.loads(_run("ip", "-json", "link") or "[]")),
+        "nftables": sorted(_run("nft", "list", "tables").splitlines()),
+        "mounts": sorted(point for point in _mount_points() if is_own(point)),
+        "loop_devices": sorted(device for device, file in _loop_devices() if is_own(file)),
+    }
 
 
-def _may_be_of(cell: str, line: str) -> bool:
-    place = PLACE_OF_CELL.search(line)
+def _may_be_of(cell: str, name: str) -> bool:
+    place = PLACE_OF_CELL.search(name)
     return place is None or place[1] == cell
 
 
-def _everything(mark: str) -> dict[str, list[str]]:
-    return {
-        "processes": _processes(mark),
-        "namespaces": sorted(path.name for path in Path("/run/netns").glob("*")),
-        "links": sorted(row["ifname"] for row in json.loads(_run("ip", "-json", "link") or "[]")),
-        "nftables": sorted(_run("nft", "list", "tables").splitlines()),
-        "mounts": sorted(line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()),
-        "loop_devices": sorted(_run("losetup", "--noheadings", "--output", "NAME").split()),
-    }
+def _mount_points() -> list[str]:
+    return [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+
+
+def _loop_devices() -> list[tuple[str, str]]:
+    """Return each with the file behind it."""
+    rows = [
+        line.split(maxsplit=1) for line in _run("losetup", "--noheadings", "--output", "NAME,BACK-FILE").splitlines()
+    ]
+    return [(row[0], row[1] if len(row) > 1 else "") for row in rows if row]
 
 
 def left_behind(before: dict[str, list[str]], after: dict[str, list[str]]) -> dict[str, list[str]]:

@@ -21,8 +21,8 @@ STATE_PART_BYTES_MAX = 65536
 class BootedGuest:
     """A running guest and the manager's end of its port."""
 
-    def __init__(self, image: Image, directory: Path) -> None:
-        """Start the machine; files go to `directory`, whose path is short."""
+    def __init__(self, image: Image, directory: Path, domain: str) -> None:
+        """Start the machine of `domain`; files go to `directory`, whose path is short."""
         self._console = directory / "console"
         self._socket_path = directory / "port"
         self._decoder = decode_from_wrapper(FRAME_BYTES_MAX)
@@ -31,7 +31,7 @@ class BootedGuest:
         create = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(image.disk), "-F", "qcow2", str(overlay)]
         subprocess.run(create, check=True)
         self._process = subprocess.Popen(
-            _qemu_command(image, overlay, self._console, self._socket_path), stdin=subprocess.DEVNULL
+            _qemu_command(image, domain, overlay, self._console, self._socket_path), stdin=subprocess.DEVNULL
         )
         self._port = socket.socket(socket.AF_UNIX)
         self._port.settimeout(BOOT_TIMEOUT_S)
@@ -88,18 +88,18 @@ class BootedGuest:
 
 
 @contextmanager
-def booted(image: Image) -> Iterator[BootedGuest]:
-    """Boot `image`; the machine and its files are gone afterwards."""
+def booted(image: Image, domain: str = "s0.g1") -> Iterator[BootedGuest]:
+    """Boot `image` as `domain`; the machine and its files are gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="spare-guest-") as directory:
-        guest = BootedGuest(image, Path(directory))
+        guest = BootedGuest(image, Path(directory), domain)
         try:
             yield guest
         finally:
             guest.close()
 
 
-def _qemu_command(image: Image, disk: Path, console: Path, port: Path) -> list[str]:
-    cmdline = f"console=ttyS0 quiet panic=1 net.ifnames=0 spare.image={image.image_id} spare.domain=s0.g1"
+def _qemu_command(image: Image, domain: str, disk: Path, console: Path, port: Path) -> list[str]:
+    cmdline = f"console=ttyS0 quiet panic=1 net.ifnames=0 spare.image={image.image_id} spare.domain={domain}"
     return [
         *("qemu-system-x86_64", "-machine", "q35,accel=tcg", "-cpu", "qemu64", "-m", str(image.memory_mib)),
         *("-nographic", "-nodefaults", "-no-reboot", "-serial", f"file:{console}"),

@@ -4,12 +4,13 @@ import fnmatch
 import hashlib
 import struct
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from exec_wrapper.examples.key_value_commands import encode_get, encode_set
-from exec_wrapper.wire import Execute, Executed, Ping, Pong
+from exec_wrapper.wire import Execute, Executed, Ping, Pong, WrapperHello
 from images.build import build
 from images.catalog import Catalog, Image
 from images.fault_orders import FaultKind, FaultOrder, encode_order, http_form, http_read, key_value_read
@@ -85,20 +86,6 @@ def test_a_guest_is_what_a_service_expects_and_powers_off_when_it_ends(
     assert "the entry command ended with exit code 3" in console
 
 
-def test_the_lying_variant_changes_one_byte_of_every_third_reply(project_catalog: Catalog, sources: Path) -> None:
-    """And nothing else: the others, and all updates, are those of the honest service."""
-    liar = build("key-value", project_catalog, lambda progress: None, "wrong-reply", project_root=sources)
-    with booted(liar) as guest:
-        guest.connect()
-        executed = [_execute(guest, 1, encode_set(b"colour", b"blue"))]
-        executed += [_execute(guest, sequence, encode_get(b"colour")) for sequence in range(2, 7)]
-
-    right = executed[1].reply
-    assert [entry.reply == right for entry in executed[1:]] == [True, False, True, True, False]
-    assert sum(a != b for a, b in zip(executed[2].reply, right, strict=True)) == 1
-    assert liar.manifest.fault_injection
-
-
 def test_a_treacherous_guest_is_honest_until_an_order_names_it(project_catalog: Catalog, sources: Path) -> None:
     """It knows its name from the kernel command line; an order to crash powers it off."""
     image = build("key-value", project_catalog, lambda progress: None, "treacherous", project_root=sources)
@@ -108,8 +95,11 @@ def test_a_treacherous_guest_is_honest_until_an_order_names_it(project_catalog: 
         honest = _execute(guest, 2, encode_set(b"colour", b"blue"))
         _execute(guest, 3, key_value_read(FaultOrder(2, "s0.g1", FaultKind.WRONG_UPDATE, times=1)))
         wrong = _execute(guest, 4, encode_set(b"colour", b"blue"))
-        _execute(guest, 5, key_value_read(FaultOrder(3, "s0", FaultKind.CRASH)))
-        guest.say(Execute(5, 6, START_US + 6_000_000, SEED, encode_get(b"colour")))
+        right = _execute(guest, 5, encode_get(b"colour")).reply
+        _execute(guest, 6, key_value_read(FaultOrder(3, "s0.g1", FaultKind.WRONG_REPLY, first=2, every=3)))
+        replies = [_execute(guest, sequence, encode_get(b"colour")).reply for sequence in range(7, 12)]
+        _execute(guest, 12, key_value_read(FaultOrder(4, "s0", FaultKind.CRASH)))
+        guest.say(Execute(12, 13, START_US + 13_000_000, SEED, encode_get(b"colour")))
         guest.wait_for_power_off()
         console = guest.console()
 
@@ -117,30 +107,10 @@ def test_a_treacherous_guest_is_honest_until_an_order_names_it(project_catalog: 
     assert wrong.reply == honest.reply
     assert len(wrong.update) == len(honest.update)
     assert wrong.update != honest.update
+    assert [reply == right for reply in replies] == [True, False, True, True, False]
+    assert sum(a != b for a, b in zip(replies[1], right, strict=True)) == 1
     assert f"the entry command ended with exit code {CRASH_EXIT_CODE}" in console
     assert image.manifest.fault_injection
-
-
-def test_a_treacherous_auction_site_is_told_in_a_page_that_does_not_exist(
-    project_catalog: Catalog, sources: Path
-) -> None:
-    """And its passive siblings in a comment, whose update carries the order."""
-    image = build("rubis-mariadb", project_catalog, lambda progress: None, "treacherous", project_root=sources)
-    order = FaultOrder(1, "s0.g1", FaultKind.WRONG_REPLY, times=1)
-    elsewhere = FaultOrder(2, "s1.g2", FaultKind.FALSE_APPLIED)
-    form = {"itemId": 1000, "to": 1, "from": 2, "rating": 5}
-    with booted(image) as guest:
-        guest.connect()
-        right = _execute(guest, 1, _get(f"{SERVLET}BrowseCategories"))
-        missing = _execute(guest, 2, http_read(order))
-        wrong = _execute(guest, 3, _get(f"{SERVLET}BrowseCategories"))
-        comment = _execute(guest, 4, http_form(f"{SERVLET}StoreComment", form, "comment", elsewhere))
-
-    assert missing.reply.startswith(b"HTTP/1.1 404 ")
-    assert len(wrong.reply) == len(right.reply)
-    assert wrong.reply != right.reply
-    assert comment.reply.startswith(b"HTTP/1.1 200 ")
-    assert encode_order(elsewhere) in comment.update
 
 
 def _get(path: str) -> bytes:
@@ -157,23 +127,68 @@ def _cents(amount: int) -> bytes:
     return struct.pack(">q", amount)
 
 
-def test_the_auction_site_boots_with_its_data_set(project_catalog: Catalog, sources: Path) -> None:
-    """All three tiers serve from one domain; the database holds what the manifest says."""
-    image = build("rubis-mariadb", project_catalog, lambda progress: None, project_root=sources)
-    with booted(image) as guest:
-        hello = guest.connect()
-        home = _execute(guest, 1, _get("/rubis_servlets/"))
-        categories = _execute(guest, 2, _get(f"{SERVLET}BrowseCategories"))
-        bid = _execute(guest, 3, _bid())
+@dataclass(frozen=True)
+class Visit:
+    """What the auction site answered, in this order; in the middle it was ordered to give one wrong reply."""
 
-    assert (hello.service, hello.image) == ("rubis", image.image_id)
-    assert home.reply.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert b"Antiques" in categories.reply
-    assert categories.update == b""
-    assert b"ERROR" not in bid.reply
-    assert bid.update.count(_cents(98765432)) == 2, "in the row of the bid and in that of the item"
-    assert image.manifest.data_set is not None
-    assert (image.manifest.data_set["name"], image.manifest.data_set["start_time_us"]) == ("tiny", START_US)
+    hello: WrapperHello
+    home: Executed
+    categories: Executed
+    bid: Executed
+    missing: Executed
+    wrong_categories: Executed
+    comment: Executed
+
+
+ELSEWHERE = FaultOrder(2, "s1.g2", FaultKind.FALSE_APPLIED)
+"""Concerns another domain."""
+
+
+@pytest.fixture(scope="module")
+def treacherous_site(project_catalog: Catalog, sources: Path) -> Image:
+    """The auction site with a layer around its wrapper that does nothing until it is told to."""
+    return build("rubis-mariadb", project_catalog, lambda progress: None, "treacherous", project_root=sources)
+
+
+@pytest.fixture(scope="module")
+def visit(treacherous_site: Image) -> Visit:
+    """One boot, for all that is to be seen of it."""
+    categories = _get(f"{SERVLET}BrowseCategories")
+    comment = {"itemId": 1000, "to": 1, "from": 2, "rating": 5}
+    requests = (
+        _get("/rubis_servlets/"),
+        categories,
+        _bid(),
+        http_read(FaultOrder(1, "s0.g1", FaultKind.WRONG_REPLY, times=1)),
+        categories,
+        http_form(f"{SERVLET}StoreComment", comment, "comment", ELSEWHERE),
+    )
+    with booted(treacherous_site) as guest:
+        hello = guest.connect()
+        return Visit(hello, *(_execute(guest, sequence, request) for sequence, request in enumerate(requests, 1)))
+
+
+def test_the_auction_site_boots_with_its_data_set(visit: Visit, treacherous_site: Image) -> None:
+    """All three tiers serve from one domain; the database holds what the manifest says."""
+    manifest = treacherous_site.manifest
+    assert (visit.hello.service, visit.hello.image) == ("rubis", treacherous_site.image_id)
+    assert visit.home.reply.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"Antiques" in visit.categories.reply
+    assert visit.categories.update == b""
+    assert b"ERROR" not in visit.bid.reply
+    assert visit.bid.update.count(_cents(98765432)) == 2, "in the row of the bid and in that of the item"
+    assert manifest.data_set is not None
+    assert (manifest.data_set["name"], manifest.data_set["start_time_us"]) == ("tiny", START_US)
+
+
+def test_a_treacherous_auction_site_is_told_in_a_page_that_does_not_exist(visit: Visit) -> None:
+    """And its passive siblings in a comment, whose update carries the order."""
+    right, wrong = visit.categories, visit.wrong_categories
+    assert visit.missing.reply.startswith(b"HTTP/1.1 404 ")
+    assert len(wrong.reply) == len(right.reply)
+    assert wrong.reply != right.reply
+    assert visit.comment.reply.startswith(b"HTTP/1.1 200 ")
+    assert encode_order(ELSEWHERE) in visit.comment.update
 
 
 def _fingerprints(archive: Path) -> dict[str, tuple[object, ...]]:
@@ -205,9 +220,9 @@ def test_two_builds_of_the_auction_site_differ_in_what_the_manifest_says_alone(
 
 
 def test_the_rounding_variant_differs_in_the_update_alone(project_catalog: Catalog, sources: Path) -> None:
-    """Its database rounds, its Python code is the same: the update that is read back tells."""
+    """The database of a first domain rounds, its Python code is the same: the update that is read back tells."""
     image = build("rubis-mariadb", project_catalog, lambda progress: None, "rounded-bids", project_root=sources)
-    with booted(image) as guest:
+    with booted(image, "s1.g1") as guest:
         guest.connect()
         bid = _execute(guest, 1, _bid())
 

@@ -38,7 +38,7 @@ def test_a_short_demo_reports_what_a_cell_shows(directory: Path, catalog: Catalo
         session_s=40.0,
         up_ramp_s=5.0,
         think_time_scale=0.2,
-        refresh_updates_max=8,
+        refresh_updates_max=12,
         cell_name=CELL_NAME,
     )
     before = machine_traces(str(directory), CELL_NAME)

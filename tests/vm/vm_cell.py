@@ -34,7 +34,11 @@ image_dir = "{images}"
 
 [timeouts]
 boot_ms = 600_000
+stall_start_ms = {stall_start_ms}
 """
+STALL_START_MS = 15_000
+"""An emulated machine that was just woken takes seconds to its first vote on busy processors.  Who is suspected
+earlier is replaced, and the machine that boots for it slows all others further."""
 
 
 def spare_command(*words: str) -> list[str]:
@@ -111,6 +115,19 @@ class OperatedCell:
         except ControlError:
             return False
 
+    def is_whole(self) -> bool:
+        """Whether every server serves, with an active and a passive domain of its own."""
+        try:
+            rows = {server: self.status(server) for server in self.servers}
+        except ControlError:
+            return False
+        roles = {
+            server: sorted(row["role"] for row in status["domains"] if row["server"] == server and _is_in_use(row))
+            for server, status in rows.items()
+        }
+        is_serving = all(status["state"] == "serving" for status in rows.values())
+        return is_serving and all(own == ["active", "passive"] for own in roles.values())
+
     # -- violence ------------------------------------------------------------------------------------------------
 
     def members(self) -> dict[str, ProcessIdentity]:
@@ -121,13 +138,22 @@ class OperatedCell:
         """Return the processes of the virtual machines."""
         return list(find_machines(self.paths))
 
+    def machine_of(self, domain: str) -> ProcessIdentity:
+        """Return the process of a domain's virtual machine."""
+        (found,) = (machine for machine in self.machines() if _guest_of(machine) == domain)
+        return found
+
     def kill_everything(self) -> list[ProcessIdentity]:
         """`kill -9` of every process of the cell, as a power cut would; return them."""
         victims = [*self.members().values(), *self.machines(), *find_marked(self.paths)]
-        for victim in victims:
-            send(victim, signal.SIGKILL)
-        wait_until_ended(victims, patience_s=60.0)
+        kill(victims)
         return victims
+
+    def kill_server(self, server: int) -> None:
+        """`kill -9` of a server's manager and of its machines, as if its host lost power."""
+        machines = [machine for machine in self.machines() if _guest_of(machine).startswith(f"s{server}.")]
+        assert machines
+        kill([self.members()[f"server {server}"], *machines])
 
 
 class VmCell(OperatedCell):
@@ -143,7 +169,7 @@ class VmCell(OperatedCell):
             sections: TOML behind the common sections; `head`: before them.
         """
         file = directory / "cell.toml"
-        file.write_text(head + CELL.format(name=name, images=images) + sections)
+        file.write_text(head + CELL.format(name=name, images=images, stall_start_ms=STALL_START_MS) + sections)
         super().__init__(file)
 
 
@@ -183,3 +209,24 @@ def running(cell: VmCell) -> Iterator[VmCell]:
         yield cell
     finally:
         cell.down()
+
+
+def kill(victims: Sequence[ProcessIdentity]) -> None:
+    """`kill -9`; return when they have ended."""
+    for victim in victims:
+        send(victim, signal.SIGKILL)
+    wait_until_ended(victims, patience_s=60.0)
+
+
+def _is_in_use(row: dict[str, Any]) -> bool:
+    return row["role"] != "retired"
+
+
+def _guest_of(machine: ProcessIdentity) -> str:
+    """Return the name of a machine's guest; empty if it has ended.  Source: qemu(1), `-name guest=…`."""
+    try:
+        words = Path(f"/proc/{machine.pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    name = words[words.index(b"-name") + 1].decode() if b"-name" in words else ""
+    return name.partition(",")[0].removeprefix("guest=")
