@@ -27,6 +27,7 @@ from replica_manager.voting.value_exchange import ValueExchange
 from replica_manager.voting.voter import Voter
 from tests.simulation.cell.canary import Canary, Plant, in_part
 from tests.simulation.cell.planted_faults import FAULT_CANARIES, has
+from tests.simulation.cell.planted_restarts import RESTART_CANARIES
 from tests.simulation.cell.server import SimulatedServer
 from tests.simulation.fake_domain import FakeDomain
 
@@ -240,4 +241,5 @@ CANARIES = {
     "shortens-requests": Canary(in_part("admission", ShortensRequests), "client history"),
     "states-differ": Canary(differ_in_state, "checkpoints agree", lambda options: options.checkpoints > 0),
     **FAULT_CANARIES,
+    **RESTART_CANARIES,
 }
