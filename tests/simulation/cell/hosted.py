@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from exec_wrapper.wire import ApplyUpdates, Execute, ToWrapper
+from exec_wrapper.wire import Execute, ToWrapper
 from replica_manager.execution.feed import PowerAction
 from replica_manager.identifiers import DomainId
 from tests.simulation.cell.misbehaviour import Misbehaviour
@@ -58,10 +58,11 @@ class HostedDomains:
         """All domains end: they may have done a part of what they were handed, and written a part of that."""
         draw = self._server.world.random
         for name, domain in self.running.items():
-            frames = [frame for frame in self._handed[name] if isinstance(frame, Execute | ApplyUpdates)]
-            for frame in frames[: draw.randint(0, len(frames))]:
-                if not (isinstance(frame, Execute) and frame.payload in self._server.history.lethal):
-                    domain.receive(frame)
+            for _ in range(draw.randint(0, len(self._handed[name]))):
+                frame = self._handed[name].popleft()
+                if isinstance(frame, Execute) and frame.payload in self._server.history.lethal:
+                    break
+                domain.receive(frame)
             domain.disk.lose(draw.choice((0, draw.randint(0, domain.disk.unsynced_count))))
         self.running.clear()
         self.suspended.clear()

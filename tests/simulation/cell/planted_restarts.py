@@ -7,12 +7,14 @@ from replica_manager.cell.effects import CellRestarted
 from replica_manager.cell.entries import DomainReady, encode_entry
 from replica_manager.cell.roles import Role
 from replica_manager.core_output import CoreOutput
+from replica_manager.execution.feed import Feed
 from replica_manager.identifiers import DomainId
 from replica_manager.log_keeping import LogKeeping, LogStep
 from replica_manager.manager_core import ManagerCore
 from replica_manager.membership import Membership
 from replica_manager.recovery.cell_restart import CellRestart
 from replica_manager.recovery.repair import Repair
+from replica_manager.recovery.state_vote import StateVote
 from replica_manager.standing import Standing
 from tests.simulation.cell.canary import Canary, Plant, in_part
 from tests.simulation.cell.options import Options
@@ -62,8 +64,22 @@ class UsesNamesAgain(Repair):
         return super()._needs_domain()
 
 
+class NeverInAHurry(Feed):
+    """A fresh domain that syncs with all others."""
+
+    def on_filled(self) -> None:
+        """Ask for no sync."""
+        super().on_filled()
+        self.is_sync_due = False
+
+
 class ReadyInMemory(Repair):
     """Relies on a state that is not on a disk."""
+
+    def _begin_filling(self, vote: StateVote, digest: bytes, output: CoreOutput) -> None:
+        super()._begin_filling(vote, digest, output)
+        if self.filling is not None:
+            self._feeds[self.filling.domain].__class__ = NeverInAHurry
 
     def _maybe_order_ready(self, output: CoreOutput) -> None:
         filling = self.filling
@@ -123,6 +139,11 @@ def loses_power(times: int = 1) -> Callable[[Options], bool]:
     return lambda options: options.power_losses >= times
 
 
+def _repairs_before_power_is_lost(options: Options) -> bool:
+    has_repairs = options.domain_kills + options.domain_faults + options.returns > 1
+    return options.power_losses > 0 and has_repairs and options.checkpoint_entries == 20
+
+
 def _returns(options: Options) -> bool:
     return options.returns or options.isolation
 
@@ -136,7 +157,7 @@ RESTART_CANARIES = {
         in_part("repair", UsesNamesAgain), "never used again", lambda o: _returns(o) and o.relapses > 0
     ),
     "ready-in-memory": Canary(
-        in_part("repair", ReadyInMemory), "state|conviction|rest|can go on|liveness", loses_power()
+        in_part("repair", ReadyInMemory), "state|conviction|rest|can go on|liveness", _repairs_before_power_is_lost
     ),
     "serves-too-soon": Canary(in_part("membership", ServesTooSoon), "rest|liveness", lambda o: _returns(o) and o.f > 1),
     "cuts-ahead": Canary(in_log(CutsAhead), "liveness|rest|order|state", loses_power()),
