@@ -397,8 +397,11 @@ class Repair:
             self._start_over("a value is missing that the others have dropped", output)
 
     def on_skipped(self, output: CoreOutput) -> None:
-        """A snapshot took this learner over entries that its domains, if it has made some, would have needed."""
-        if self._feeds:
+        """A snapshot took this learner over a part of the order, its own repair point perhaps.
+
+        A domain that is filled, or about to be, would miss the updates between, and nothing would show it.
+        """
+        if self._is_ordered or any(feed.holds_the_log for feed in self._feeds.values()):
             self._start_over("a part of the order was skipped", output)
 
     @staticmethod

@@ -3,6 +3,8 @@
 Source: design "Cell restart" (`L4` of its list of traps); decision 0016.
 """
 
+import msgspec
+
 from agreement.changes import Entry
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.effects import CellRestarted
@@ -16,7 +18,7 @@ def restarting(*cursors: int) -> Restarting:
     names = [DomainId(f"s{index % 2}.g{1 + index // 2}") for index in range(len(cursors))]
     back = Restarting(1, names)
     for name, cursor in zip(names, cursors, strict=True):
-        back.note_back(name, cursor)
+        back.note_back(name, cursor, 1)
     return back
 
 
@@ -42,6 +44,8 @@ class Cell:
     def order(self, server: int, entry: CellEntry) -> list[CellRestarted]:
         """Apply the next entry; return the ends of restarts that follow from it."""
         sequence = self.state.sequence + 1
+        if isinstance(entry, Progress):
+            entry = msgspec.structs.replace(entry, seen=self.state.sequence)
         effects = self.state.apply(sequence, Entry(server, 1, sequence, encode_entry(entry)))
         return [effect for effect in effects if isinstance(effect, CellRestarted)]
 
@@ -51,7 +55,7 @@ class Cell:
         token = self.state.restart_token
         ends: list[CellRestarted] = []
         for name in ("s0.g1", "s0.g2", "s1.g1", "s1.g2"):
-            ends += self.order(int(name[1]), Restarted(name, cursor, token))
+            ends += self.order(int(name[1]), Restarted(name, cursor, token, 1))
         (end,) = ends
         return end
 

@@ -39,6 +39,7 @@ class HostedDomains:
         """Requests that must be fed to nobody."""
         self._known: set[DomainId] = set()
         """Domains of this process whose destruction was not asked for."""
+        self._ending: set[DomainId] = set()
         self._busy_until_us: dict[DomainId, int] = {}
         self._handed: dict[DomainId, deque[ToWrapper]] = {}
         """Frames that were not answered yet."""
@@ -50,6 +51,7 @@ class HostedDomains:
         """A manager starts: it destroys what a former one left, with the disks or without."""
         self.end()
         self._known.clear()
+        self._ending.clear()
         self.held.clear()
         if not keep_disks:
             self.disks.clear()
@@ -133,11 +135,14 @@ class HostedDomains:
 
     def power(self, domain: DomainId, action: PowerAction) -> None:
         """Suspend, resume or destroy, in its own time."""
-        if domain not in self._known:
-            return
         server = self._server
+        if domain not in self._known:
+            if action is PowerAction.DESTROY and domain not in self._ending:
+                server.core.on_power_done(domain, action)  # it never came to be
+            return
         if action is PowerAction.DESTROY:
             self._known.discard(domain)
+            self._ending.add(domain)
 
         def done() -> None:
             if domain not in self.running and action is not PowerAction.DESTROY:
@@ -146,6 +151,7 @@ class HostedDomains:
                 self.running.pop(domain, None)
                 self.disks.pop(domain, None)
                 self.suspended.discard(domain)
+                self._ending.discard(domain)
             server.core.on_power_done(domain, action)
             if action is PowerAction.SUSPEND:
                 self.suspended.add(domain)

@@ -82,7 +82,7 @@ class SimulatedServer(SimulatedMember):
         if memory.objection:
             self.history.event(self.number, "memory lost")
         settings = self._options.core_settings(self.number)
-        self.core = ManagerCore(settings, self.world.now_ms, memory.standing, memory.cell)
+        self.core = ManagerCore(settings, self.world.now_ms, memory.standing, memory.cell, life=self.life + 1)
         self.core.voter.on_prefix = self._on_stable
         self.spool = MemorySpool()
         self.linked_cursors: dict[DomainId, int] = {}
