@@ -224,7 +224,9 @@ def repeat_executions(server: SimulatedServer) -> None:
 
 CANARIES = {
     "believes-the-first": Canary(believe_the_first, "linearizable|only what is right"),
-    "executes-twice": Canary(repeat_executions, "linearizable|state|vote", lambda options: options.loss > 0),
+    "executes-twice": Canary(
+        repeat_executions, "linearizable|state|vote|only what is right", lambda options: options.loss > 0
+    ),
     "private-opinion": Canary(have_an_opinion, "cell state"),
     "keeps-values": Canary(in_part("values", KeepsValuesToItself), "rest", has("votes")),
     "keeps-everything": Canary(in_part("retention", KeepsEverything), "rest: .* kept"),
