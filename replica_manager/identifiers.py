@@ -1,5 +1,6 @@
 """Names of things that replica managers talk about."""
 
+from functools import lru_cache
 from typing import NewType
 
 from agreement.identifiers import ServerId
@@ -14,6 +15,8 @@ ClientId = NewType("ClientId", bytes)
 """24 bytes: sequence number of the `OpenClient` entry (big-endian u64), then 128 random bits."""
 
 CLIENT_ID_BYTES = 24
+NAMES_KEPT = 1024
+"""Names of domains that are read once; every tick asks for the servers of all of them."""
 
 
 def domain_id(server: int, generation: int) -> DomainId:
@@ -21,6 +24,7 @@ def domain_id(server: int, generation: int) -> DomainId:
     return DomainId(f"s{server}.g{generation}")
 
 
+@lru_cache(maxsize=NAMES_KEPT)
 def server_of(domain: DomainId) -> ServerId:
     """Return the server that hosts `domain`.
 

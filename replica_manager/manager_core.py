@@ -473,11 +473,7 @@ class ManagerCore:
         """A learner goes on from a peer's cell state after `sequence`."""
         assert self.standing is Standing.LEARNING, "the domains of a server that serves would miss what was skipped"
         assert state.sequence == sequence, f"the snapshot after {sequence} is one after {state.sequence}"
-        if any(feed.holds_the_log for feed in self.feeds.values()):
-            # A domain that is filled, or about to be, would miss the updates between, and nothing would show it.
-            self._output.must_rejoin = True
-            return
-        self.cell.load(state)
+        self.cell.load(state)  # in any case: what is delivered until this process ends follows it
         self.requests.restart_at(sequence + 1)
         self.buffer.restart_at(sequence)
         self.voter.restart_after(sequence)

@@ -75,10 +75,10 @@ class Membership:
         return server in self._cell.live_servers or server in self.learners
 
     def _stand(self, standing: Standing, output: CoreOutput) -> None:
-        self.standing = standing
+        former, self.standing = self.standing, standing
         output.has_new_standing = True
         self._say_presence_to_all(output)
-        output.events.append(NamedEvent("standing_changed", {"standing": standing.value}))
+        output.events.append(NamedEvent("standing_changed", {"standing": standing.value, "former": former.value}))
 
     # -- peers -------------------------------------------------------------------------------------------------
 

@@ -79,7 +79,9 @@ class Repair:
         self._needed_since_ms: int | None = None
         self._backoff_ms = BACKOFF_MS_MIN
         self._not_before_ms = 0
-        self._given_up: set[DomainId] = set()
+        self._given_up_ms: dict[DomainId, int] = {}
+        """Fresh domains of former lives → when that they are given up was ordered last."""
+        self._ordered_ms = 0
         self._prefix_seen, self._prefix_seen_ms = 0, 0
         self._moved: tuple[object, ...] = ()
         self._moved_ms = 0
@@ -163,6 +165,7 @@ class Repair:
     def _order_point(self, output: CoreOutput) -> None:
         assert self._fresh is not None
         self._is_ordered = True
+        self._ordered_ms = self._looked_ms
         self._vote = self.filling = None
         entry = RepairPoint([self._fresh], self._attempt, self._cell.sequence)
         output.proposals.append(encode_entry(entry))
@@ -367,18 +370,25 @@ class Repair:
             self._on_standstill(output)
 
     def _give_up_former(self, output: CoreOutput) -> None:
-        """Fresh domains of a former life of this server, which was about to join then too."""
+        """Fresh domains of a former life of this server, which was about to join then too.
+
+        Again and again: a server in no quorum has others order this, and its message may be lost.
+        """
         for record in self._cell.domains_of(self._server):
-            if (
-                record.role is Role.STARTING
-                and record.domain not in self._feeds
-                and record.domain not in self._given_up
-            ):
-                self._given_up.add(record.domain)
+            if record.role is not Role.STARTING or record.domain in self._feeds:
+                continue
+            if self._looked_ms >= self._given_up_ms.get(record.domain, self._looked_ms):
+                self._given_up_ms[record.domain] = self._looked_ms + self._settings.patience_ms
                 output.proposals.append(encode_entry(Stopped(record.domain, "given up", self._cell.sequence)))
 
     def _maybe_start_over(self, now_ms: int, output: CoreOutput) -> None:
-        """A server that is to join and misses a value which the others have dropped can only begin anew."""
+        """A server that is to join can only begin anew if it misses a value which the others have dropped.
+
+        Also if its point was not ordered: its message was lost, or is late, and another one would come too late then.
+        """
+        if self.is_joining and self._is_ordered and now_ms - self._ordered_ms >= self._settings.patience_ms:
+            self._ordered_ms = now_ms
+            self._start_over("its repair point was not ordered", output)
         is_behind = self.is_joining and bool(self.filled()) and self._buffer.prefix < self._cell.sequence
         if not is_behind or self._buffer.prefix != self._prefix_seen:
             self._prefix_seen, self._prefix_seen_ms = self._buffer.prefix, now_ms
@@ -387,8 +397,11 @@ class Repair:
             self._start_over("a value is missing that the others have dropped", output)
 
     def on_skipped(self, output: CoreOutput) -> None:
-        """A snapshot took this learner over entries that its domains, if it has made some, would have needed."""
-        if self._feeds:
+        """A snapshot took this learner over a part of the order, its own repair point perhaps.
+
+        A domain that is filled, or about to be, would miss the updates between, and nothing would show it.
+        """
+        if self._is_ordered or any(feed.holds_the_log for feed in self._feeds.values()):
             self._start_over("a part of the order was skipped", output)
 
     @staticmethod
@@ -415,7 +428,9 @@ class Repair:
         filling, vote = self.filling, self._vote
         if filling is not None:
             if filling.is_set:
-                return  # only the order is missing
+                # Only the order is missing: of a server in no quorum the message to others may be lost.
+                self._is_ready_ordered = self._is_ready_ordered and not self.is_joining
+                return
             if not filling.waits_for_giver:
                 self._try_again("the fresh domain does not take its state in", output)
             elif filling.has_tried_all:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from exec_wrapper.wire import ApplyUpdates, Execute, ToWrapper
+from exec_wrapper.wire import Execute, ToWrapper
 from replica_manager.execution.feed import PowerAction
 from replica_manager.identifiers import DomainId
 from tests.simulation.cell.misbehaviour import Misbehaviour
@@ -39,6 +39,7 @@ class HostedDomains:
         """Requests that must be fed to nobody."""
         self._known: set[DomainId] = set()
         """Domains of this process whose destruction was not asked for."""
+        self._ending: set[DomainId] = set()
         self._busy_until_us: dict[DomainId, int] = {}
         self._handed: dict[DomainId, deque[ToWrapper]] = {}
         """Frames that were not answered yet."""
@@ -50,6 +51,7 @@ class HostedDomains:
         """A manager starts: it destroys what a former one left, with the disks or without."""
         self.end()
         self._known.clear()
+        self._ending.clear()
         self.held.clear()
         if not keep_disks:
             self.disks.clear()
@@ -58,10 +60,11 @@ class HostedDomains:
         """All domains end: they may have done a part of what they were handed, and written a part of that."""
         draw = self._server.world.random
         for name, domain in self.running.items():
-            frames = [frame for frame in self._handed[name] if isinstance(frame, Execute | ApplyUpdates)]
-            for frame in frames[: draw.randint(0, len(frames))]:
-                if not (isinstance(frame, Execute) and frame.payload in self._server.history.lethal):
-                    domain.receive(frame)
+            for _ in range(draw.randint(0, len(self._handed[name]))):
+                frame = self._handed[name].popleft()
+                if isinstance(frame, Execute) and frame.payload in self._server.history.lethal:
+                    break
+                domain.receive(frame)
             domain.disk.lose(draw.choice((0, draw.randint(0, domain.disk.unsynced_count))))
         self.running.clear()
         self.suspended.clear()
@@ -132,11 +135,14 @@ class HostedDomains:
 
     def power(self, domain: DomainId, action: PowerAction) -> None:
         """Suspend, resume or destroy, in its own time."""
-        if domain not in self._known:
-            return
         server = self._server
+        if domain not in self._known:
+            if action is PowerAction.DESTROY and domain not in self._ending:
+                server.core.on_power_done(domain, action)  # it never came to be
+            return
         if action is PowerAction.DESTROY:
             self._known.discard(domain)
+            self._ending.add(domain)
 
         def done() -> None:
             if domain not in self.running and action is not PowerAction.DESTROY:
@@ -145,6 +151,7 @@ class HostedDomains:
                 self.running.pop(domain, None)
                 self.disks.pop(domain, None)
                 self.suspended.discard(domain)
+                self._ending.discard(domain)
             server.core.on_power_done(domain, action)
             if action is PowerAction.SUSPEND:
                 self.suspended.add(domain)

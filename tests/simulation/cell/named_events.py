@@ -1,7 +1,4 @@
-"""The events that the simulated seeds must reach: a rule that no seed exercises is not checked.
-
-What comes with rejoining and restart of a cell goes here too.
-"""
+"""The events that the simulated seeds must reach: a rule that no seed exercises is not checked."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -38,6 +35,17 @@ NAMED_EVENTS = (
     "skip",
     "retry",
     "refreshed",
+    "ServerRestarted",
+    "SnapshotInstalled",
+    "rejoining",
+    "rejoined",
+    "relapse",
+    "learner_gave_up",
+    "power lost",
+    "restart interrupted",
+    "cell_restarted",
+    "log_compacted",
+    "memory lost",
 )
 """Names of agreement's events, of the managers', and of what `names_of` and the history make of these."""
 
@@ -46,6 +54,8 @@ def names_of(kind: str, data: Mapping[str, Any]) -> list[str]:
     """Return further names of a manager's event."""
     if kind == "role_changed":
         return _names_of_role(str(data["role"]), str(data["reason"]))
+    if kind == "standing_changed" and data["standing"] == "serving" and data["former"] == "learning":
+        return ["rejoined"]
     if kind == "request_resolved" and not data["objection"]:
         return [str(data["action"])]
     return []

@@ -43,7 +43,9 @@ class Operator:
     def _look(self) -> None:
         servers = self._budget.remaining
         for server in servers:
-            if len(present_voters(server)) < server.core.cell.threshold:
+            # Who has lost all its domains leaves; with a witness down as well, too few are left to agree on anything.
+            is_split = self._budget.witnesses_down > 0 and not server.is_serving
+            if is_split or len(present_voters(server)) < server.core.cell.threshold:
                 self.has_lost = True
         resolution = self._history.resolutions.get(self._token)
         if resolution is not None and not resolution.objection:
@@ -58,7 +60,7 @@ class Operator:
 
     def _decide(self, sequence: int, action: str | None) -> None:
         draw = self._world.random
-        chosen = action or draw.choice(("skip", "skip", "retry"))
+        chosen = action or draw.choice(("skip", "retry"))
         if chosen == "retry":
             self._history.lethal.clear()  # the cause was removed
         self._token += 1

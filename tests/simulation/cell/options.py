@@ -174,7 +174,7 @@ def draw_options(seed: int) -> Options:
         checkpoints=draw.randint(0, 2),
         refresh_updates_max=draw.choice((3, 10, 40)),
         own_entries_max=draw.choice((8192, 8192, 1)),
-        history_bytes_max=draw.choice((64 * 1024 * 1024, 64 * 1024 * 1024, 20_000)),
+        history_bytes_max=draw.choice((64 * 1024 * 1024, 20_000, 12_000)),
         open_requests_max=draw.choice((200, 200, 2)),
         power_us_max=draw.choice((5_000, 5_000, 200_000)),
         **_draw_returns(draw, crashes, is_faulty=is_faulty),

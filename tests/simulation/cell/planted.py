@@ -27,6 +27,7 @@ from replica_manager.voting.value_exchange import ValueExchange
 from replica_manager.voting.voter import Voter
 from tests.simulation.cell.canary import Canary, Plant, in_part
 from tests.simulation.cell.planted_faults import FAULT_CANARIES, has
+from tests.simulation.cell.planted_restarts import RESTART_CANARIES
 from tests.simulation.cell.server import SimulatedServer
 from tests.simulation.fake_domain import FakeDomain
 
@@ -223,7 +224,9 @@ def repeat_executions(server: SimulatedServer) -> None:
 
 CANARIES = {
     "believes-the-first": Canary(believe_the_first, "linearizable|only what is right"),
-    "executes-twice": Canary(repeat_executions, "linearizable|state|vote", lambda options: options.loss > 0),
+    "executes-twice": Canary(
+        repeat_executions, "linearizable|state|vote|only what is right", lambda options: options.loss > 0
+    ),
     "private-opinion": Canary(have_an_opinion, "cell state"),
     "keeps-values": Canary(in_part("values", KeepsValuesToItself), "rest", has("votes")),
     "keeps-everything": Canary(in_part("retention", KeepsEverything), "rest: .* kept"),
@@ -240,4 +243,5 @@ CANARIES = {
     "shortens-requests": Canary(in_part("admission", ShortensRequests), "client history"),
     "states-differ": Canary(differ_in_state, "checkpoints agree", lambda options: options.checkpoints > 0),
     **FAULT_CANARIES,
+    **RESTART_CANARIES,
 }

@@ -4,14 +4,13 @@ from collections.abc import Callable, Iterator, Mapping
 
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.domain_table import DomainTable
-from replica_manager.cell.effects import DomainSuspected, Effect, RepairRefused, RoleChanged
+from replica_manager.cell.effects import DomainSuspected, Effect, RoleChanged
 from replica_manager.cell.entries import (
     CellEntry,
     Convicted,
     Demote,
     DomainReady,
     Promote,
-    RepairPoint,
     Stopped,
     encode_entry,
 )
@@ -92,17 +91,6 @@ class Unguarded(CellState):
         if record is None or record.role is not Role.ACTIVE:
             return ()
         return (self.table.change(record, Role.PASSIVE, "demoted", sequence),)
-
-
-class CheckpointsFirst(CellState):
-    """No repair while a checkpoint is open."""
-
-    def _judge_fault_entry(self, sequence: int, entry: CellEntry) -> tuple[Effect, ...]:
-        if not isinstance(entry, RepairPoint):
-            return super()._judge_fault_entry(sequence, entry)
-        if self.state_point is not None and self.state_point.kind != "repair":
-            return (RepairRefused(tuple(entry.domains)),)
-        return super()._judge_fault_entry(sequence, entry)
 
 
 class KeepsSurplus(DomainTable):
@@ -296,6 +284,10 @@ def _has_kills(options: Options) -> bool:
     return options.domain_kills > 0
 
 
+def _has_many_with_bad_states(options: Options) -> bool:
+    return has("states")(options) and _has_many(options) and options.latent_faults > 0
+
+
 def _has_many(options: Options) -> bool:
     return options.domain_faults + options.domain_kills > 2
 
@@ -306,10 +298,7 @@ FAULT_CANARIES = {
     "ignores-lies": Canary(in_part("faults", IgnoresLies), "liars are", has("votes")),
     "activates-without-need": Canary(in_part("faults", ActivatesWithoutNeed), "are active|quiet"),
     "plans-without-guards": Canary(plan_without_guards, "rest|liveness"),
-    "checkpoints-first": Canary(
-        in_part("cell", CheckpointsFirst), "rest", lambda options: options.checkpoints > 0 and has("states")(options)
-    ),
-    "keeps-surplus": Canary(in_cell("_table", KeepsSurplus), "rest: .*suspected", has("silence")),
+    "keeps-surplus": Canary(in_cell("table", KeepsSurplus), "rest: .*suspected", has("silence")),
     "holds-nothing": Canary(in_cell("poison", HoldsNothing), "held", lambda options: options.is_poisoned),
     "feeds-held": Canary(in_part("resolving", FeedsHeld), "held", lambda options: options.is_poisoned),
     "convicts-on-suspicion": Canary(in_core(ConvictsOnSuspicion), "no conviction", _is_slow),
@@ -325,7 +314,9 @@ FAULT_CANARIES = {
     "ready-too-early": Canary(
         in_part("repair", ReadyTooEarly), "can go on|liveness|rest", lambda options: options.loss > 0
     ),
-    "believes-first-state": Canary(in_part("repair", BelievesFirstState), "state|conviction", has("states")),
+    "believes-first-state": Canary(
+        in_part("repair", BelievesFirstState), "state|conviction", _has_many_with_bad_states
+    ),
     "accepts-any-part": Canary(in_part("repair", AcceptsAnyPart), "state", lambda options: options.full_disks > 0),
     "says-nothing-twice": Canary(say_nothing_twice, "liveness|rest", _is_lossy),
 }

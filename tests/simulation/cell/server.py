@@ -79,13 +79,15 @@ class SimulatedServer(SimulatedMember):
     def start(self, wanted: Standing) -> None:
         """A process starts, as production's `run_server` has it."""
         memory = recall(self.storage, wanted, is_complete=True)
+        if memory.objection:
+            self.history.event(self.number, "memory lost")
         settings = self._options.core_settings(self.number)
-        self.core = ManagerCore(settings, self.world.now_ms, memory.standing, memory.cell)
+        self.core = ManagerCore(settings, self.world.now_ms, memory.standing, memory.cell, life=self.life + 1)
         self.core.voter.on_prefix = self._on_stable
         self.spool = MemorySpool()
         self.linked_cursors: dict[DomainId, int] = {}
         """Of domains that came back: what they had done before is not voted on again."""
-        self._log = LogKeeping(self._options.checkpoint_entries)
+        self.log = LogKeeping(self._options.checkpoint_entries)
         self._is_core_armed = False
         self._told: dict[int, Position] = {}
         self.history.begin_order(self.number)
@@ -191,7 +193,7 @@ class SimulatedServer(SimulatedMember):
             if self._told.get(peer) != self.core.position:
                 self._tell_position(peer)
         durable = self.core.retention.durable
-        self._keep_log(self._log.next_step(self.core.cell, self.core.standing, durable))
+        self._keep_log(self.log.next_step(self.core.cell, self.core.standing, durable))
         self.touch()
         self.later(TICK_US, self._tick)
 
@@ -206,7 +208,7 @@ class SimulatedServer(SimulatedMember):
 
         def written() -> None:
             if step.position:
-                self._log.on_written(step.position)
+                self.log.on_written(step.position)
 
         self.write((step.write,), written)
 
@@ -253,7 +255,7 @@ class SimulatedServer(SimulatedMember):
                         return
                     self.history.begin_order(self.number)
                     self.core.install_snapshot(sequence, CellState.decode(application))
-                    self._keep_log(self._log.write(self.core.cell))
+                    self._keep_log(self.log.write(self.core.cell))
         self.touch()
 
     def take(self, sender: MemberId, message: Any) -> None:

@@ -33,7 +33,7 @@ class World:
             self.now_us, _, action = heapq.heappop(heap)
             self.event_count += 1
             action()
-            if self.event_count % 16 == 0 and is_done():
+            if self.event_count % 64 == 0 and is_done():
                 return True
         self.now_us = max(self.now_us, until_us)
         return is_done()
