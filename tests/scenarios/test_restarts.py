@@ -140,6 +140,18 @@ def test_the_end_of_the_log_may_tell_of_an_earlier_restart() -> None:
         assert again.domains[P0].rows[b"k0"] == b"x" * 10 + b"zy"
 
 
+def test_a_disk_that_lacks_what_the_log_does_not_hold_is_given_up() -> None:
+    """A server joined, and the state that it filled a domain with has not reached the disk: it would vote wrongly."""
+    former, _ = _former()
+    base = 20
+    assert former.cores[0].cell.durable_all < base
+    cell = RestartedCell(former.agreed, {A0: 25, P0: 25, A1: 1, P1: 26}, bases=(0, base))
+    cell.come_back()
+    assert [gone["domain"] for gone in cell.told("domain_gone")] == [A1]
+    cell.pass_time(20_000)
+    _require_alive(cell)
+
+
 def test_what_was_in_a_cache_when_processes_were_killed_is_not_on_the_disk_yet() -> None:
     """A domain comes back from pages that the kernel still has to write: its cursor is durable after its next sync."""
     former, _ = _former()
