@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from benchmarks.chaos.disk_faults import cut_off
 from benchmarks.null_cell import free_port
 from replica_manager.cell_paths import CellPaths, MemberKind
 from replica_manager.config_addresses import Address, parse_address
@@ -27,7 +28,6 @@ from replica_manager.control.processes import ProcessIdentity, send, wait_until_
 from replica_manager.control.state_disks import attach_state_disks, detach_state_disks, find_state_disks
 from replica_manager.network import namespaces
 from replica_manager.network.address_plan import namespace_name
-from tests.faults_on_disk.disk_faults import cut_off
 
 Driver = Literal["subprocess", "libvirt"]
 ResultT = TypeVar("ResultT")
