@@ -150,6 +150,18 @@ class PowerCell:
         for directory in find_state_disks(self.paths):
             cut_off(directory)  # mounted in the meantime; twice does no harm
         detach_state_disks(self.paths, lambda _line: None)
+        self._copy_disks()
+
+    def _copy_disks(self) -> None:
+        """Go on with copies of the disks.
+
+        A mount namespace that somebody made meanwhile, for another cell perhaps, may still have the file systems that
+        were shut down; mounted again from the same file they would be the same ones.
+        """
+        for image in self.paths.state_dir.glob("*.ext4"):
+            copy = image.with_name(f"{image.name}.new")
+            subprocess.run(["cp", "--preserve=mode", "--sparse=always", str(image), str(copy)], check=True)
+            copy.replace(image)
 
     @property
     def disk_count(self) -> int:
