@@ -430,7 +430,7 @@ class ManagerCore:
             case Presence(standing=standing):
                 self.membership.on_presence(server, Standing(standing), self._output)
             case Relay(payload=payload):
-                if server in self.membership.learners:
+                if self.membership.is_learning(server):
                     self._output.proposals.append(payload)
         self._needs_pump = True
 
