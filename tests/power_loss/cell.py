@@ -163,6 +163,11 @@ class PowerCell:
             subprocess.run(["cp", "--preserve=mode", "--sparse=always", str(image), str(copy)], check=True)
             copy.replace(image)
 
+    def write_back(self) -> None:
+        """Have the kernel write what it holds, as it does by itself every few seconds."""
+        for directory in find_state_disks(self.paths):
+            subprocess.run(["sync", "-f", str(directory)], check=True)
+
     @property
     def disk_count(self) -> int:
         """How many members are on disks that can be cut off."""
