@@ -193,7 +193,7 @@ class PowerLoss:
         self._cell.start_members([("witness", 0), ("server", present)])
         self._cell.wait_for_states(lambda states: states[present] in ("serving", "degraded"), BOOT_S)
         again_s = time.monotonic() - started_s
-        self._cell.in_place(partial(repeat_open, self._cell.addresses[present], users, BOOT_S))
+        self._cell.in_place(partial(repeat_open, self._cell.addresses[present : present + 1], users, BOOT_S))
         self._require_right(self._judge(present))
         self._cell.start_members([("server", absent)])
         self._cell.wait_for_states(lambda states: set(states) == {"serving"}, BOOT_S)
@@ -202,7 +202,7 @@ class PowerLoss:
     # -- what must be true -----------------------------------------------------------------------------------------
 
     def _examine(self, row: Round, users: Users) -> None:
-        repeat = partial(repeat_open, self._cell.addresses[0], users, BOOT_S)
+        repeat = partial(repeat_open, self._cell.addresses, users, BOOT_S)
         row.repeated = self._cell.in_place(repeat)
         judgement = self._judge(0)
         row.lost, row.doubled, row.foreign = map(len, (judgement.lost, judgement.doubled, judgement.foreign))
