@@ -13,7 +13,7 @@ from tests.power_loss.rounds import moment_of
 pytestmark = [pytest.mark.disk, pytest.mark.slow, pytest.mark.timeout(600)]
 
 LONGEST_S = 500.0
-LOST_ROUNDS = 4
+LOST_ROUNDS = 2
 """One lost token is enough; the kernel may have written everything just before the cut, once."""
 
 
