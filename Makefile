@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON_BIN := .venv/bin
 
-.PHONY: help setup demo test check format sim fuzz mutants bench-null bench-faults chaos replay clean
+.PHONY: help setup demo test check format sim fuzz mutants bench-null bench-faults chaos power-loss replay clean
 
 help:  ## Say what the commands do
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,10 @@ bench-faults: setup  ## How long clients wait when something fails; report and p
 SCHEDULES ?= standard pairs
 chaos: setup  ## Faults under load on real virtual machines: make chaos SCHEDULES="quick standard pairs"; reports in var/chaos
 	for schedule in $(SCHEDULES); do $(PYTHON_BIN)/spare chaos $$schedule --directory var/chaos/$$schedule || exit 1; done
+
+DRIVER ?= libvirt
+power-loss: setup  ## Power cuts of whole cells: make power-loss DRIVER=subprocess; report in var/power-loss
+	$(PYTHON_BIN)/python -m tests.power_loss --driver $(DRIVER)
 
 replay: setup  ## Record 5,000 requests live from virtual machines, execute them again in a fresh one; report in var/replay
 	$(PYTHON_BIN)/python -m benchmarks.machine_replay

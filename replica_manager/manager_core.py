@@ -430,7 +430,7 @@ class ManagerCore:
             case Presence(standing=standing):
                 self.membership.on_presence(server, Standing(standing), self._output)
             case Relay(payload=payload):
-                if server in self.membership.learners:
+                if self.membership.is_learning(server):
                     self._output.proposals.append(payload)
         self._needs_pump = True
 
@@ -459,15 +459,17 @@ class ManagerCore:
 
     def _on_cell_restarted(self, effect: CellRestarted) -> None:
         if self.membership.on_cell_restarted(effect, self._output):
-            self._refuse_excessive_cursors()
+            self._give_up_what_cannot_be_fed()
             self.voter.advance_prefix()
             self.voter.recount()
             self.membership.maybe_leave(self._output)
 
-    def _refuse_excessive_cursors(self) -> None:
+    def _give_up_what_cannot_be_fed(self) -> None:
         for feed in list(self.feeds.values()):
             if feed.cursor > self.cell.sequence + 1 and feed.power is not Power.GONE:
                 self._on_misuse(feed.domain, f"came back with cursor {feed.cursor}, behind the end of the order")
+        for domain in self.restart.lacking():
+            self.on_domain_gone(domain, "its disk lacks numbers that the log here does not hold")
 
     def install_snapshot(self, sequence: int, state: CellState) -> None:
         """A learner goes on from a peer's cell state after `sequence`."""

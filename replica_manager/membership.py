@@ -74,6 +74,10 @@ class Membership:
         """Whether a peer follows the order, in a quorum or not."""
         return server in self._cell.live_servers or server in self.learners
 
+    def is_learning(self, server: int) -> bool:
+        """Whether a peer says that it learns: it may have read that its former self left before this server has."""
+        return server in self._restart.learning_peers()
+
     def _stand(self, standing: Standing, output: CoreOutput) -> None:
         former, self.standing = self.standing, standing
         output.has_new_standing = True

@@ -156,6 +156,7 @@ class Feed:
     def on_filled(self) -> None:
         """The fresh domain holds the state at its cursor; it is on its disk only after the next sync."""
         self.is_filled = True
+        self.synced_cursor = 1
         self._has_unsynced = self.is_sync_due = True
 
     def on_gone(self) -> None:

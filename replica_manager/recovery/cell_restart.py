@@ -118,6 +118,17 @@ class CellRestart:
         self._linked[domain] = cursor
         self._maybe_answer(domain, output)
 
+    def lacking(self) -> list[DomainId]:
+        """Return domains whose disks lack what the log here does not hold.
+
+        Where every disk covers the log's begin, a cursor below it tells of numbers without effect.  The log of a server
+        that joined begins where it joined: what it filled its domains with may not have reached their disks.
+        """
+        first = self._requests.first
+        if first <= self._cell.durable_all + 1:
+            return []
+        return [feed.domain for feed in self._feeds.values() if feed.cursor < first]
+
     def _maybe_answer(self, domain: DomainId, output: CoreOutput) -> None:
         cursor = self._linked.get(domain)
         if cursor is not None and self._token:
@@ -138,10 +149,6 @@ class CellRestart:
         for domain, _ in effect.cursors:
             feed = self._feeds.get(domain)
             if feed is not None:
-                first = self._requests.first
-                assert first <= self._cell.durable_all + 1, (
-                    f"what {domain} may lack is missing: the log begins at {first}"
-                )
                 feed.replay_through = settled
         is_ours = self._feeds.keys() & dict(effect.lives).keys() and all(
             life == self._life for domain, life in effect.lives if int(server_of(domain)) == self._server

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from benchmarks.chaos.disk_faults import cut_off
 from benchmarks.null_cell import free_port
 from replica_manager.cell_paths import CellPaths, MemberKind
 from replica_manager.config_addresses import Address, parse_address
@@ -27,7 +28,6 @@ from replica_manager.control.processes import ProcessIdentity, send, wait_until_
 from replica_manager.control.state_disks import attach_state_disks, detach_state_disks, find_state_disks
 from replica_manager.network import namespaces
 from replica_manager.network.address_plan import namespace_name
-from tests.faults_on_disk.disk_faults import cut_off
 
 Driver = Literal["subprocess", "libvirt"]
 ResultT = TypeVar("ResultT")
@@ -150,6 +150,23 @@ class PowerCell:
         for directory in find_state_disks(self.paths):
             cut_off(directory)  # mounted in the meantime; twice does no harm
         detach_state_disks(self.paths, lambda _line: None)
+        self._copy_disks()
+
+    def _copy_disks(self) -> None:
+        """Go on with copies of the disks.
+
+        A mount namespace that somebody made meanwhile, for another cell perhaps, may still have the file systems that
+        were shut down; mounted again from the same file they would be the same ones.
+        """
+        for image in self.paths.state_dir.glob("*.ext4"):
+            copy = image.with_name(f"{image.name}.new")
+            subprocess.run(["cp", "--preserve=mode", "--sparse=always", str(image), str(copy)], check=True)
+            copy.replace(image)
+
+    def write_back(self) -> None:
+        """Have the kernel write what it holds, as it does by itself every few seconds."""
+        for directory in find_state_disks(self.paths):
+            subprocess.run(["sync", "-f", str(directory)], check=True)
 
     @property
     def disk_count(self) -> int:

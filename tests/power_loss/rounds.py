@@ -22,6 +22,8 @@ READING_SHARE = {"reading": 0.98}
 READING_SHARE_ELSE = 0.2
 DISKS = 3
 """Of two servers and a witness."""
+LOSING_BOOT_S = 60.0
+"""Longest start of a cell of child processes that may have lost so much that it cannot go on."""
 Report = Callable[[str], None]
 
 
@@ -91,6 +93,7 @@ class PowerLoss:
         self._seed = seed
         self._report = report
         self.ledger = Ledger()
+        self._is_sync = cell.config.cell.durability == "sync"
         self._up_log = cell.file.with_name("up.log")
         self._restart_s = 2.0
 
@@ -103,7 +106,7 @@ class PowerLoss:
         started_s = time.monotonic()
         process = self._cell.start_up(self._up_log)
         try:
-            code = process.wait(BOOT_S)
+            code = process.wait(BOOT_S if self._is_sync else LOSING_BOOT_S)
         except BaseException:
             process.kill()
             process.wait()
@@ -125,7 +128,7 @@ class PowerLoss:
             self._cut_under_load(row, users, chance)
             self._come_back(row, users, chance)
             self._examine(row, users)
-        except (TimeoutError, RuntimeError, OSError, AssertionError) as error:
+        except (TimeoutError, subprocess.TimeoutExpired, RuntimeError, OSError, AssertionError) as error:
             row.failure = f"{type(error).__name__}: {error}"
         row.failure = row.failure or "; ".join(users.failures[:3])
         row.load_average = os.getloadavg()[0]
@@ -137,6 +140,8 @@ class PowerLoss:
         with users.at_work(self._cell.in_place):
             tokens = self._pace.tokens_min // (10 if row.moment == "reading" else 1)
             users.wait_for(tokens, BOOT_S)
+            if not self._is_sync:
+                self._cell.write_back()  # else nothing at all might be there, and no cell to ask what it lost
             time.sleep(row.load_s)  # the moment is what the round is about
             if row.moment in ("repair", "rejoin"):
                 self._break_something(row.moment, chance)
@@ -188,7 +193,7 @@ class PowerLoss:
         self._cell.start_members([("witness", 0), ("server", present)])
         self._cell.wait_for_states(lambda states: states[present] in ("serving", "degraded"), BOOT_S)
         again_s = time.monotonic() - started_s
-        self._cell.in_place(partial(repeat_open, self._cell.addresses[present], users, BOOT_S))
+        self._cell.in_place(partial(repeat_open, self._cell.addresses[present : present + 1], users, BOOT_S))
         self._require_right(self._judge(present))
         self._cell.start_members([("server", absent)])
         self._cell.wait_for_states(lambda states: set(states) == {"serving"}, BOOT_S)
@@ -197,7 +202,7 @@ class PowerLoss:
     # -- what must be true -----------------------------------------------------------------------------------------
 
     def _examine(self, row: Round, users: Users) -> None:
-        repeat = partial(repeat_open, self._cell.addresses[0], users, BOOT_S)
+        repeat = partial(repeat_open, self._cell.addresses, users, BOOT_S)
         row.repeated = self._cell.in_place(repeat)
         judgement = self._judge(0)
         row.lost, row.doubled, row.foreign = map(len, (judgement.lost, judgement.doubled, judgement.foreign))

@@ -1,6 +1,7 @@
 """Clients that append tokens to a cell until its power is cut, and ask afterwards what became of the last ones."""
 
 import asyncio
+import itertools
 import random
 import threading
 import time
@@ -140,8 +141,19 @@ async def _ask(connection: FramedClient, client: ClientId, number: int, payload:
         await asyncio.sleep(PAUSE_S)
 
 
-def repeat_open(address: Address, users: Users, limit_s: float) -> dict[str, int]:
+async def _ask_any(connections: Sequence[FramedClient], request: OpenRequest) -> tuple[Outcome, bytes]:
+    for connection in itertools.cycle(connections):
+        outcome, reply = await connection.request(request.client, request.number, request.token.request)
+        if outcome is not Outcome.UNAVAILABLE:
+            return outcome, reply
+        await asyncio.sleep(PAUSE_S)
+    raise AssertionError("there is a server")
+
+
+def repeat_open(addresses: Sequence[Address], users: Users, limit_s: float) -> dict[str, int]:
     """Send the last request of every client once more; return how often the cell said what.
+
+    Whoever is told "unavailable" asks the next of the servers: one that joined has no replies from before.
 
     Raises:
         TimeoutError: the cell does not answer.
@@ -149,15 +161,16 @@ def repeat_open(address: Address, users: Users, limit_s: float) -> dict[str, int
     said: dict[str, int] = {}
 
     async def repeat() -> None:
-        connection = await FramedClient.connect(address.host, address.port)
+        connections = [await FramedClient.connect(address.host, address.port) for address in addresses]
         for request in users.open_requests:
-            outcome, reply = await _ask(connection, request.client, request.number, request.token.request)
+            outcome, reply = await _ask_any(connections, request)
             said[outcome.name] = said.get(outcome.name, 0) + 1
             if outcome in EXECUTED:
                 users.ledger.acknowledge(request.token)
             else:
                 users.failures.append(f"{request.token} repeated: {outcome.name} {reply[:40]!r}")
-        connection.close()
+        for connection in connections:
+            connection.close()
 
     asyncio.run(asyncio.wait_for(repeat(), limit_s))
     users.open_requests.clear()

@@ -1,8 +1,10 @@
 """L4: a cell that comes back from its disks goes on with everything that was acknowledged, however far each disk is."""
 
+from replica_manager.cell.entries import RepairPoint, encode_entry
 from replica_manager.identifiers import ClientId, DomainId
 from replica_manager.intake.port import Outcome
-from replica_manager.peer_messages import Position
+from replica_manager.peer_messages import Position, Presence, Relay
+from replica_manager.standing import Standing
 from tests.replica_manager.lockstep_cell import LockstepCell, RecordingSink
 from tests.replica_manager.restarted_cell import RestartedCell
 
@@ -138,6 +140,30 @@ def test_the_end_of_the_log_may_tell_of_an_earlier_restart() -> None:
         assert not again.told("domain_misbehaved")
         _require_alive(again)
         assert again.domains[P0].rows[b"k0"] == b"x" * 10 + b"zy"
+
+
+def test_a_disk_that_lacks_what_the_log_does_not_hold_is_given_up() -> None:
+    """A server joined, and the state that it filled a domain with has not reached the disk: it would vote wrongly."""
+    former, _ = _former()
+    base = 20
+    assert former.cores[0].cell.durable_all < base
+    cell = RestartedCell(former.agreed, {A0: 25, P0: 25, A1: 1, P1: 26}, bases=(0, base))
+    cell.come_back()
+    assert [gone["domain"] for gone in cell.told("domain_gone")] == [A1]
+    cell.pass_time(20_000)
+    _require_alive(cell)
+
+
+def test_a_learner_is_heard_before_its_departure_is_delivered_here() -> None:
+    """It has read that its former self left, this server has not yet: nobody would order its entry a second time."""
+    core = LockstepCell().cores[0]
+    entry = encode_entry(RepairPoint(["s1.g3"], 0, 1))
+    core.on_peer_message(1, Presence(Standing.LEARNING.value), 0)
+    core.on_peer_message(1, Relay(entry), 0)
+    assert entry in core.take_output().proposals
+    core.on_peer_message(1, Presence(Standing.SERVING.value), 0)
+    core.on_peer_message(1, Relay(entry), 0)
+    assert entry not in core.take_output().proposals
 
 
 def test_what_was_in_a_cache_when_processes_were_killed_is_not_on_the_disk_yet() -> None:
