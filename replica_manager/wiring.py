@@ -31,7 +31,7 @@ from replica_manager.control.control_socket import ControlSocket
 from replica_manager.control.event_file import EventFile
 from replica_manager.control.event_log import EventLog
 from replica_manager.control.fault_commands import FaultCommands
-from replica_manager.control.leftovers import SERVED_MARK
+from replica_manager.control.leftovers import mark_served
 from replica_manager.control.member_process import PUBLISH_VARIABLE
 from replica_manager.control.state_watch import StateWatch
 from replica_manager.domain_specs import DomainSpecs
@@ -196,7 +196,7 @@ class ServerAssembly:
             self.events,
             self._fail,
             self._rejoin,
-            (self._paths.state_dir / SERVED_MARK).touch,
+            partial(mark_served, self._paths.state_dir),
             self._on_standing,
             self._clock,
             self._config.limits.log_entries_max,

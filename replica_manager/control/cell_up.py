@@ -14,7 +14,7 @@ from replica_manager.control.cell_restart_plan import PLAIN, Restart, require_co
 from replica_manager.control.cell_wait import wait_until_serving
 from replica_manager.control.errors import ProcessError
 from replica_manager.control.keeper_process import ensure_keeper, find_keeper
-from replica_manager.control.leftovers import SERVED_MARK, STATE_MARK, has_leftovers
+from replica_manager.control.leftovers import SERVED_MARK, STATE_MARK, has_leftovers, mark_served
 from replica_manager.control.member_process import MemberCommand, member_command, start_member, tail_of
 from replica_manager.control.process_records import ProcessRecord, ProcessRecords
 from replica_manager.control.state_disks import attach_state_disks
@@ -74,7 +74,7 @@ def bring_up(
         records = _start(config, network, paths, report, command_of, restart)
         limit_s = config.timeouts.boot_ms / 1000 + margin_s
         state = wait_until_serving(config, records, report, limit_s, may_be_degraded=bool(restart.without))
-        (paths.state_dir / SERVED_MARK).touch()
+        mark_served(paths.state_dir)
         if config.cell.restart == "always":
             ensure_keeper(paths, report)
         return state

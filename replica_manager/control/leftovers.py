@@ -22,6 +22,23 @@ SERVED_MARK = ".spare-served"
 """In a state directory whose cell has come to serve: its logs may hold what clients were told."""
 
 
+def mark_served(state_dir: Path) -> None:
+    """Note durably that the cell has come to serve.
+
+    Without the mark the next start would take the cell for new and discard its logs, also after a power cut.
+    """
+    descriptor = os.open(state_dir / SERVED_MARK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    directory = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
 def find_machines(paths: CellPaths, server: int | None = None) -> Sequence[ProcessIdentity]:
     """Return the virtual machines of the cell, or of one server, that run, also without a hypervisor connection."""
     place = paths.runtime_dir if server is None else paths.runtime("server", server)

@@ -30,9 +30,13 @@ from replica_manager.intake import framed_messages
 from replica_manager.ordering.peer_codec import PeerCodec
 from replica_manager.ordering.peer_link import GREETING, join_frames
 from replica_manager.peer_messages import (
+    FetchPart,
     FetchResult,
+    Part,
     PeerMessage,
     Position,
+    Presence,
+    Relay,
     Result,
     StableNotice,
     StateDigests,
@@ -109,6 +113,17 @@ def cell_entries() -> list[bytes]:
         entries.Progress(3000, 2990, 2950, 2048, bytes(range(32))),
         entries.RecoveryPoint("checkpoint", 44, 1 << 50),
         entries.PointClosed(45, [("s0.g1", bytes(32)), ("s1.g1", bytes(32))]),
+        entries.Stalled(17, 18, ["s0.g1"], 1, True),
+        entries.Convicted("s1.g1", 17, "its vote on 17 differs", 18),
+        entries.Suspected("s1.g1", "no vote on 17 in time", 18),
+        entries.Promote("s1.g2", 19),
+        entries.Demote("s1.g2", 20),
+        entries.RepairPoint(["s1.g3"], 0, 21),
+        entries.DomainReady("s1.g3", 22, 30),
+        entries.Resolve(17, "skip", 1 << 50),
+        entries.Consent(17, True, True),
+        entries.RestartBegun(31),
+        entries.Restarted("s1.g3", 30, 31, 1_700_000_000_000_000),
     ]
     return [entries.encode_entry(entry) for entry in made]
 
@@ -137,6 +152,10 @@ def peer_messages() -> list[PeerMessage]:
         Result(17, b"reply" * 20, b"update"),
         StateDigests("s1.g2", 100, [digest] * 4, digest),
         Position(1000, 998),
+        FetchPart(100, "s1.g2", 3),
+        Part(100, "s1.g2", 3, b"part of a state"),
+        Presence("learning"),
+        Relay(payloads[0]),
     ]
 
 
