@@ -280,6 +280,8 @@ class ManagerCore:
         data = {"role": effect.role.value, "reason": effect.reason, "sequence": self.cell.sequence}
         self._event("role_changed", domain=effect.domain, **data)
         feed = self.feeds.get(effect.domain)
+        if effect.role is Role.ACTIVE:
+            self.faults.on_activated(self.voter.now_ms)
         if feed is not None:
             feed.role = effect.role
         if effect.role is Role.RETIRED:

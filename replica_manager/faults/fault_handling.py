@@ -34,6 +34,9 @@ class FaultSettings:
     stall_max_ms: int
     offer_delay_ms: int = 3
     """A server whose active domain has contributed lets others offer first."""
+    activation_ms: int = 2_000
+    """Nobody is late for so long after a domain was activated: it has to wake, and to catch up, before it can vote.
+    An emulated machine takes a second for that; without this it would be suspected, replaced, and the next one too."""
     plan_delay_ms: int = 500
     """Roles must have been quiet for so long before the planner acts."""
     extra_active: int = 0
@@ -63,6 +66,7 @@ class FaultHandling:
         self._voter = voter
         self.clock = StallClock(settings.stall_start_ms, settings.stall_max_ms)
         self._looked_ms = 0
+        self._patient_until_ms = 0
         self._stalls: dict[int, _Stall] = {}
         self._convicting: set[DomainId] = set()
         self._offer_due_ms: dict[DomainId, int] = {}
@@ -106,11 +110,16 @@ class FaultHandling:
             self._set_alert(False, output)
             return
         share = self.clock.share(now_ms)
+        is_late = share >= 1 and now_ms >= self._patient_until_ms
         has_diverged = isinstance(outcome, Diverged)
         self._set_alert(has_diverged or share >= ALERT_SHARE or self._lacks_voters(), output)
-        if has_diverged or share >= 1:
+        if has_diverged or is_late:
             self._note_stall(record, now_ms, has_diverged, output)
-            self._maybe_stall(record, now_ms, share >= 1, has_diverged, output)
+            self._maybe_stall(record, now_ms, is_late, has_diverged, output)
+
+    def on_activated(self, now_ms: int) -> None:
+        """A domain is active from now on; it cannot vote at once."""
+        self._patient_until_ms = now_ms + self._settings.activation_ms
 
     def _lacks_voters(self) -> bool:
         """Whether too few domains are active.

@@ -312,13 +312,31 @@ def outcomes_when_an_activated_domain_does_not_help(rounds: type[Rounds] = Round
     cell.submit(0, sink, client, 1, b"append a x")
     pass_time(cell, 400)
     assert PASSIVE_0 in roles(cell, Role.ACTIVE)
-    pass_time(cell, 2_000)
+    pass_time(cell, 4_000)
     return outcomes(sink)
 
 
 def test_l2_the_second_round_is_not_blocked_by_who_was_activated_in_the_first() -> None:
     """Whether it helps is known only when it has voted."""
     assert outcomes_when_an_activated_domain_does_not_help() == [Outcome.ANSWERED]
+
+
+def test_who_was_activated_has_time_to_wake_and_to_catch_up() -> None:
+    """Else emulated machines, which need a second for that, are suspected one after the other."""
+    cell = LockstepCell(1, is_repairing=False)
+    sink = RecordingSink()
+    (client,) = with_clients(cell, sink, 1)
+    cell.muted.add(ACTIVE_1)
+    pass_time(cell, 100)
+    cell.pause(PASSIVE_1)
+    cell.submit(0, sink, client, 1, b"append a x")
+    pass_time(cell, 1_500)
+    assert PASSIVE_1 in roles(cell, Role.ACTIVE)
+    assert suspected(cell) == {ACTIVE_1}
+    cell.proceed(PASSIVE_1)
+    pass_time(cell, 100)
+    assert outcomes(sink) == [Outcome.ANSWERED]
+    assert suspected(cell) <= {ACTIVE_1}
 
 
 def test_l2_planted_a_round_that_waits_for_who_was_activated_blocks_the_cell() -> None:
