@@ -13,7 +13,7 @@ from tests.simulation.cell.rules import RuleBroken
 from tests.simulation.cell.run import Run, draw_options, run_seed
 
 SEEDS_FAST = 20
-SEEDS = 520
+SEEDS = 1000
 CHUNK = 20
 
 
