@@ -77,7 +77,7 @@ entries: st.SearchStrategy[CellEntry] = st.one_of(
     st.builds(DomainReady, domains, numbers, seen),
     st.builds(Resolve, numbers, st.sampled_from(["skip", "retry"]), small),
     st.builds(RestartBegun, small),
-    st.builds(Restarted, domains, numbers, small),
+    st.builds(Restarted, domains, numbers, small, small),
     st.builds(Consent, numbers, st.booleans(), st.booleans()),
     st.builds(Progress, small, st.integers(0, 50), st.integers(0, 50), st.just(0), st.just(b"")),
     st.builds(RecoveryPoint, st.just("checkpoint"), small, small),

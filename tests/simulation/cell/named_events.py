@@ -40,7 +40,6 @@ NAMED_EVENTS = (
     "rejoining",
     "rejoined",
     "relapse",
-    "learner_gave_up",
     "power lost",
     "restart interrupted",
     "cell_restarted",

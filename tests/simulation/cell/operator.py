@@ -60,7 +60,7 @@ class Operator:
 
     def _decide(self, sequence: int, action: str | None) -> None:
         draw = self._world.random
-        chosen = action or draw.choice(("skip", "retry"))
+        chosen = action or draw.choice(("skip", "skip", "retry"))
         if chosen == "retry":
             self._history.lethal.clear()  # the cause was removed
         self._token += 1

@@ -128,7 +128,7 @@ def _draw_domain_faults(draw: random.Random, f: int, *, is_faulty: bool) -> dict
         "latent_faults": draw.randint(1, f) if has_latent else 0,
         "boot_faults": draw.randint(1, 2) if is_faulty and draw.random() < 0.3 else 0,
         "is_hello_wrong": is_faulty and draw.random() < 0.04,
-        "is_poisoned": is_faulty and draw.random() < 0.12,
+        "is_poisoned": is_faulty and draw.random() < 0.18,
         "full_disks": draw.randint(0, 2) if is_faulty and draw.random() < 0.2 else 0,
     }
 
