@@ -75,12 +75,16 @@ class Run:
         self.world.run_until(SAFETY_PHASE_US, self._is_quietly_finished)
         domain_checkers.check_can_go_on(self.live, self.history)
         self.network.heal_all()
+        is_finished = not self._is_lost() and self.world.run_until(
+            self.world.now_us + LIVENESS_PHASE_US, lambda: self._is_finished() or self._is_lost()
+        )
         if self._is_lost():
+            self.history.event(-1, "lost")
             domain_checkers.check_held(self.history)
             self.world.run_until(self.world.now_us + REST_US, lambda: False)
             self.check_safety()
             return
-        if not self.world.run_until(self.world.now_us + LIVENESS_PHASE_US, self._is_finished):
+        if not is_finished:
             waiting = [client for client in self.clients if not client.is_done]
             raise RuleBroken(f"liveness: {len(waiting)} of {len(self.clients)} clients wait")
         domain_checkers.check_can_go_on(self.live, self.history)
@@ -106,8 +110,6 @@ class Run:
 
     def _is_lost(self) -> bool:
         """Whether a request killed more domains than the cell can go on without: it answers nothing then."""
-        if self.faults.operator.has_lost:
-            self.history.event(-1, "lost")
         return self.faults.operator.has_lost
 
     def _is_at_rest(self) -> bool:

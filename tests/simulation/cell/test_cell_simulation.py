@@ -23,7 +23,10 @@ def run_chunk(first: int, count: int) -> list[dict[str, object]]:
 
 def test_some_seeds_keep_every_rule() -> None:
     reports = run_chunk(0, SEEDS_FAST)
-    assert all(report["requests"] >= 100 for report in reports)  # type: ignore[operator]
+    # A request that kills too many ends a cell early: then nothing is asked of it but safety.
+    finished = [report for report in reports if "lost" not in report["events"]]  # type: ignore[operator]
+    assert len(finished) > len(reports) // 2
+    assert all(report["requests"] >= 100 for report in finished)  # type: ignore[operator]
 
 
 @pytest.mark.slow
