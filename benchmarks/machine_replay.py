@@ -19,6 +19,7 @@ from benchmarks.replay_domain import MachineSource
 from images.build import build
 from images.catalog import Catalog, Image
 from replica_manager.event_loop import run as run_event_loop
+from replica_manager.hypervisor.selection import preload_libvirt
 from replica_manager.recording.recording_file import Recording
 
 IMAGE = "rubis-mariadb"
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0 if no request failed and everything is equal, otherwise 1."""
     options = _parser().parse_args(arguments)
     settings = LiveSettings(clients=options.clients, requests=options.requests, seed=options.seed)
+    preload_libvirt()  # the replay starts no machine if libvirt is loaded after an event loop has run
     before = environment()
     _say(f"image {IMAGE}: building what is missing")
     image = build(IMAGE, Catalog(options.images), lambda progress: None)

@@ -32,6 +32,7 @@ from benchmarks.replay_domain import (
 )
 from exec_wrapper.wire import Execute, Executed, NextPart, StatePart, TakeState
 from replica_manager.event_loop import run as run_event_loop
+from replica_manager.hypervisor.selection import preload_libvirt
 from replica_manager.recording.recording_file import Recording
 from replica_manager.recording.recording_format import RecordedCheckpoint, RecordedRequest
 from replica_manager.recovery.state_digests import StateReader
@@ -241,6 +242,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="spare-replay-")))
         source = _source(options, stack)
+        if isinstance(source, MachineSource):
+            preload_libvirt()  # it starts no machine if it is loaded when the event loop runs
         result = run_event_loop(replay(recording, source, directory, _say, options.until))
     document = {**environment(), **result.to_json(), "torn_bytes": recording.torn_bytes}
     if options.report:

@@ -9,13 +9,18 @@ from replica_manager.hypervisor.subprocess_driver import SubprocessHypervisor
 
 
 def preload_hypervisor(config: Config) -> None:
-    """Load the libraries of the hypervisor that `[hypervisor]` asks for; before the process has an event loop.
+    """Load the libraries of the hypervisor that `[hypervisor]` asks for; before the process has an event loop."""
+    if config.hypervisor.driver != "subprocess":
+        preload_libvirt()
+
+
+def preload_libvirt() -> None:
+    """Load libvirt before the process has an event loop.
 
     Loaded by a process whose event loop runs, libvirt's embedded driver starts no machine: "Unable to notify child
     process: Bad file descriptor" is in QEMU's log, "unexpected exit status 1" in the error.
     """
-    if config.hypervisor.driver != "subprocess":
-        importlib.import_module("replica_manager.hypervisor.libvirt_selection")
+    importlib.import_module("replica_manager.hypervisor.libvirt_selection")
 
 
 def open_hypervisor(config: Config, server_id: int, paths: CellPaths | None = None) -> Hypervisor:
