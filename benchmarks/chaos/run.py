@@ -234,7 +234,7 @@ class _Run:
                 is_shown = KINDS[one.part.kind].ends_when_shown and self._effect(one).evidence
                 if one.undo is not None and (is_shown or time.monotonic() >= one.undo_at_s):
                     self._injector.undo(one)
-            self._note_ended()
+            self._note_ended(struck)
             self._tail.read()
             if condition():
                 return True
@@ -246,10 +246,12 @@ class _Run:
                 self._report(f"  {self._standing_in_words()}; {deadline_s - now_s:.0f} s left for this")
             time.sleep(POLL_S)
 
-    def _note_ended(self) -> None:
+    def _note_ended(self, struck: Sequence[Injected]) -> None:
         """A server that nobody ended has a mistake of ours; the keeper starts it again, so the run goes on."""
+        # Such a server ends itself, and says so before it has ended: by then the fault may have been taken back.
+        may_end = {one.target.server for one in struck if KINDS[one.part.kind].ends_when_shown}
         for server in self._cell.servers:
-            if self._cell.has_ended_by_itself(server):
+            if self._cell.has_ended_by_itself(server) and server not in may_end:
                 self._tail.record("server_ended", server=f"s{server}")
                 self._report(f"  s{server} has ended by itself; see {self._cell.paths.log('server', server)}")
                 self._ended.append(f"server {server} ended by itself")
