@@ -176,6 +176,10 @@ class Repair:
         """A repair point was delivered."""
         if point.kind != REPAIR or point.host != self._server or self._fresh not in point.domains:
             return
+        if not self._feeds[self._fresh].is_linked:
+            # Not ordered in this life: a former one used the name, and what it had said was ordered late (`L9`).  Once
+            # linked, this domain gets a point of its own, which takes the place of that one.
+            return
         self._is_ordered = False
         if self.is_joining and not self.filled() and self._buffer.prefix < point.point - 1:
             # Nobody here needs what was before: it is in the state that the fresh domains get.

@@ -106,6 +106,9 @@ class LockstepCell:
         """Domains that have no CPU time for a while, without their managers' knowledge, and what they are told."""
         self.fresh_domain: Callable[[DomainId], FakeDomain | None] = FakeDomain
         """Boots a fresh domain; None: it cannot be booted."""
+        self.is_boot_slow = False
+        """Whether fresh domains say nothing before `finish_boots`."""
+        self.booting: list[DomainId] = []
         self.leaving: list[int] = []
         """Servers that asked to leave, in order."""
         self.is_lost: Callable[[int, int, ManagerMessage], bool] = lambda _sender, _receiver, _message: False
@@ -221,7 +224,18 @@ class LockstepCell:
         if output.is_leaving:
             self.leaving.append(core.settings.server)
 
+    def finish_boots(self) -> None:
+        """Fresh domains that boot slowly say Hello."""
+        self.is_boot_slow = False
+        for domain in self.booting:
+            self._boot(self.cores[int(domain[1])], domain)
+        self.booting.clear()
+        self.settle()
+
     def _boot(self, core: ManagerCore, domain: DomainId) -> None:
+        if self.is_boot_slow:
+            self.booting.append(domain)
+            return
         fresh = self.fresh_domain(domain)
         if fresh is None:
             core.on_boot_failed(domain, "no space left on the simulated disk")

@@ -11,7 +11,7 @@ import pytest
 from exec_wrapper.wire import FromWrapper, NextPart, Ping, SetPart, StatePart, TakeState, ToWrapper
 from replica_manager.cell.domain_table import DomainTable
 from replica_manager.cell.effects import DomainSuspected
-from replica_manager.cell.entries import Suspected
+from replica_manager.cell.entries import RepairPoint, Suspected
 from replica_manager.cell.roles import DomainRecord, Role
 from replica_manager.identifiers import DomainId
 from replica_manager.intake.port import Outcome
@@ -346,6 +346,22 @@ def test_a_fresh_domain_that_hangs_is_given_up_and_another_one_booted(start: Cal
     successor = max(cell.cores[0].feeds, key=lambda name: int(name.split("g")[1]))
     assert role(cell, successor) is Role.PASSIVE
     assert len(cell.domains[successor].rows) == ROWS
+
+
+def test_a_point_that_a_former_life_ordered_is_not_taken_for_that_of_a_domain_that_still_boots() -> None:
+    """It had used the same name, and agreement was slow (`L9`): the new domain would be filled before it runs."""
+    cell = stored()
+    cell.is_boot_slow = True
+    kill(cell, PASSIVE_0)
+    cell.pass_time(500)
+    assert cell.booting == [FRESH_0]
+    cell.order_entry(RepairPoint([FRESH_0], 0, cell.sequence))
+    cell.pass_time(500)
+    assert cell.cores[0].repair.filling is None
+    assert serves(cell)
+    cell.finish_boots()
+    cell.pass_time(500)
+    assert_repaired(cell, FRESH_0, ACTIVE_0)
 
 
 def test_a_fresh_domain_that_cannot_be_booted_is_tried_again_more_and_more_rarely() -> None:
