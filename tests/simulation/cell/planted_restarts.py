@@ -149,7 +149,9 @@ def _returns(options: Options) -> bool:
 
 
 RESTART_CANARIES = {
-    "feeds-early": Canary(feed_early, "state|conviction|can go on|liveness|rest|asleep", loses_power()),
+    "feeds-early": Canary(
+        feed_early, "state|conviction|linearizable|can go on|liveness|rest|asleep", loses_power(times=2)
+    ),
     "settles-nothing": Canary(in_part("restart", SettlesNothing), "liveness|rest|can go on", loses_power()),
     "misses-nothing": Canary(in_part("restart", MissesNothing), "rest: .*returning|liveness", lambda o: o.returns),
     "joins-empty": Canary(in_part("repair", JoinsEmpty), "state|conviction|can go on|rest|liveness", _returns),
