@@ -9,6 +9,8 @@ from tests.simulation.cell.options import draw_options
 from tests.simulation.cell.planted import CANARIES
 from tests.simulation.cell.run import run_seed
 
+pytestmark = pytest.mark.slow
+
 SEEDS_MAX = 200
 
 
