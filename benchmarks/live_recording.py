@@ -52,7 +52,7 @@ class LiveSettings:
 
     clients: int = 20
     requests: int = 5000
-    """Users stop when so many are answered, or a second's worth more."""
+    """Users stop when so many are answered, or a second's worth more; never before the first checkpoint."""
     first_checkpoint_requests: int = 300
     """A first checkpoint is taken, while users go on, when so many are answered."""
     seed: int = 1
@@ -123,6 +123,7 @@ def _serve(config: Config, settings: LiveSettings, report: Report) -> LiveSessio
         users.first_part.wait()
         checkpoints = [] if users.has_ended else [take_checkpoint(config, CHECKPOINT_TIMEOUT_S)]
     finally:
+        users.end_when_enough()
         users.join()
     if users.requests < settings.requests:
         raise LiveRecordingFailed(f"the users ended after {users.requests} of {settings.requests} requests")
@@ -146,9 +147,16 @@ class _Users:
         self._settings = settings
         self._report = report
         self._told_s = 0.0
+        self._may_end = threading.Event()
+        self._requests_before_end = 0
         # A daemon: Ctrl-C in the main thread ends the command without waiting for the users.
         self._thread = threading.Thread(target=self._run, name="emulated-users", daemon=True)
         self.start = self._thread.start
+
+    def end_when_enough(self) -> None:
+        """Let the users end from now on: after one more reply at least, so that a later checkpoint is another one."""
+        self._requests_before_end = max(self._settings.requests, self.requests + 1)
+        self._may_end.set()
 
     def join(self) -> None:
         """Wait until the users have ended; Ctrl-C is heard meanwhile."""
@@ -198,5 +206,5 @@ class _Users:
             )
         if progress.requests >= self._settings.first_checkpoint_requests:
             self.first_part.set()
-        if progress.requests >= self._settings.requests:
+        if self._may_end.is_set() and progress.requests >= self._requests_before_end:
             enough.set()

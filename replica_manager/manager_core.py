@@ -408,8 +408,7 @@ class ManagerCore:
         """A message of a peer's manager (agreement's go to the node)."""
         self.voter.now_ms = now_ms
         match message:
-            case Position(delivered=delivered, stable=stable):
-                self.membership.on_position(server, delivered)
+            case Position(stable=stable):
                 if self.membership.follows(server):
                     self.catch_up.on_position(server, stable, now_ms)
             case Votes(domain=domain, sequences=sequences, digests=digests):
@@ -429,8 +428,8 @@ class ManagerCore:
                 self._output.parts_wanted.append(PartWanted(point, DomainId(domain), index, server))
             case Part():
                 self.repair.on_part(message, self._output)
-            case Presence(standing=standing):
-                self.membership.on_presence(server, Standing(standing), self._output)
+            case Presence(standing=standing, delivered=delivered):
+                self.membership.on_presence(server, Standing(standing), delivered, self._output)
             case Relay(payload=payload):
                 if self.membership.is_learning(server):
                     self._output.proposals.append(payload)

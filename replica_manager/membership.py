@@ -88,7 +88,7 @@ class Membership:
 
     def say_presence(self, server: int, output: CoreOutput) -> None:
         """Tell a peer what this server is: once per connection, and when it has changed."""
-        output.sends.append((server, Presence(self.standing.value)))
+        output.sends.append((server, Presence(self.standing.value, self._cell.sequence)))
 
     def _say_presence_to_all(self, output: CoreOutput) -> None:
         for server in range(self._cell.f + 1):
@@ -101,17 +101,17 @@ class Membership:
             self._ask_at_ms = now_ms + ASK_AGAIN_MS
             self._say_presence_to_all(output)
 
-    def on_presence(self, server: int, standing: Standing, output: CoreOutput) -> None:
-        """A peer says what it is."""
+    def on_presence(self, server: int, standing: Standing, delivered: int, output: CoreOutput) -> None:
+        """A peer says what it is, and how far it had read the order then.
+
+        What former lives of this server did is ordered before that, or on its way.
+        """
         self._restart.note_peer(server, standing)
+        if standing is Standing.SERVING and self._repair.former_lives_through is None:
+            self._repair.former_lives_through = delivered
         if standing is not Standing.SERVING and self.standing is Standing.SERVING:
             self.say_presence(server, output)
         self._note_learners()
-
-    def on_position(self, server: int, delivered: int) -> None:
-        """A peer says how far it is: what former lives of this server did is ordered before, or on its way."""
-        if self._repair.former_lives_through is None and server in self._restart.serving():
-            self._repair.former_lives_through = delivered
 
     def on_peer_down(self, server: int) -> None:
         """A link to a peer broke."""

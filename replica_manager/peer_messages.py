@@ -98,6 +98,8 @@ class Presence(_PeerMessage, frozen=True, tag=48):
 
     standing: str
     """The value of a `Standing`."""
+    delivered: int
+    """Last sequence number that its agreement had delivered when it was that."""
 
 
 class Relay(_PeerMessage, frozen=True, tag=49):

@@ -47,7 +47,9 @@ class CellRestart:
         self._make_feed = make_feed
         self._present: dict[int, Standing] = {}
         self._token = 0
-        """Of the restart that this process has answered."""
+        """Of the restart that this process has answered, and need not answer again."""
+        self._answered = 0
+        """Token of the restart that this process has answered last, perhaps in vain."""
         self._ordered: int | None = None
         """Token of the restart that this process has ordered."""
         self._ordered_ms = 0
@@ -71,7 +73,14 @@ class CellRestart:
         return {server for server, standing in self._present.items() if standing is Standing.LEARNING}
 
     def has_missed_the_cell(self) -> bool:
-        """Whether a live server serves: the cell went on without this one."""
+        """Whether a live server serves, and the cell went on without this one.
+
+        While the restart that this process has answered goes on, as far as the order is read here, its end may have
+        been read there first.
+        """
+        ongoing = self._cell.restarting
+        if ongoing is not None and ongoing.token == self._answered:
+            return False
         return any(self._present.get(server) is Standing.SERVING for server in self._cell.live_servers)
 
     def serving(self) -> Sequence[int]:
@@ -103,7 +112,7 @@ class CellRestart:
         """The restart was ordered: boot what is not retired from its own disk."""
         if self._token == token:
             return
-        self._token = token
+        self._token = self._answered = token
         for record in self._cell.domains_of(self._server):
             if record.role is Role.RETIRED:
                 continue

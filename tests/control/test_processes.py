@@ -21,6 +21,7 @@ from replica_manager.control.processes import (
 
 STUBBORN = "import signal,sys; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); signal.pause()"
 POLITE = "import signal,sys; print('ready', flush=True); signal.pause()"
+BRIEF = "import sys; print('ready', flush=True); sys.stdin.read()"
 
 
 class Started:
@@ -28,7 +29,10 @@ class Started:
 
     def __init__(self, program: str, **environment: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", program], stdout=subprocess.PIPE, env={**os.environ, **environment}
+            [sys.executable, "-c", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **environment},
         )
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == b"ready\n"
@@ -45,8 +49,9 @@ def children() -> Iterator[list[Started]]:
     for child in started:
         child.process.kill()
         child.process.wait()
-        assert child.process.stdout is not None
-        child.process.stdout.close()
+        for pipe in (child.process.stdin, child.process.stdout):
+            assert pipe is not None
+            pipe.close()
 
 
 def test_identity_is_process_id_and_start(children: list[Started]) -> None:
@@ -80,7 +85,9 @@ def test_polite_ones_are_asked_stubborn_and_stopped_ones_killed(children: list[S
 
 def test_an_ended_process_that_nobody_reaped_is_not_alive(children: list[Started]) -> None:
     """The first process of a container may reap slowly; nobody waits for that."""
-    children.append(Started("print('ready', flush=True)"))
+    children.append(Started(BRIEF))
+    assert children[0].process.stdin is not None
+    children[0].process.stdin.close()  # only now: before, it may have no identity any more
     os.waitid(os.P_PID, children[0].process.pid, os.WEXITED | os.WNOWAIT)
     assert not is_alive(children[0].identity)
     assert not send(children[0].identity, signal.SIGTERM)

@@ -154,7 +154,7 @@ def peer_messages() -> list[PeerMessage]:
         Position(1000, 998),
         FetchPart(100, "s1.g2", 3),
         Part(100, "s1.g2", 3, b"part of a state"),
-        Presence("learning"),
+        Presence("learning", 1000),
         Relay(payloads[0]),
     ]
 

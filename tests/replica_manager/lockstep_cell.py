@@ -113,6 +113,9 @@ class LockstepCell:
         """Servers that asked to leave, in order."""
         self.is_lost: Callable[[int, int, ManagerMessage], bool] = lambda _sender, _receiver, _message: False
         """Decides about every message between managers."""
+        self.is_unread: Callable[[int], bool] = lambda _server: False
+        """Asked before a server reads the next entry; one that does not read it reads on when this is taken back."""
+        self._unread: list[deque[tuple[int, Entry | Change]]] = [deque() for _ in cores]
         self.events: list[tuple[int, str, dict[str, object]]] = []
         self.power_actions: list[tuple[DomainId, PowerAction]] = []
         self._numbers = [0] * len(cores)
@@ -177,17 +180,23 @@ class LockstepCell:
         for _ in range(1000):
             busy = False
             for server in range(len(self.cores)):
+                self._read(server)
                 busy |= self._drain(server)
             while self.order:
                 busy = True
                 self.sequence += 1
                 agreed = self.order.popleft()
                 self.agreed.append(agreed)
-                for core in self.cores:
-                    core.deliver(self.sequence, agreed)
+                for server in range(len(self.cores)):
+                    self._unread[server].append((self.sequence, agreed))
+                    self._read(server)
             if not busy:
                 return
         raise AssertionError("the cell does not settle")
+
+    def _read(self, server: int) -> None:
+        while self._unread[server] and not self.is_unread(server):
+            self.cores[server].deliver(*self._unread[server].popleft())
 
     def _drain(self, server: int) -> bool:
         core = self.cores[server]

@@ -79,7 +79,9 @@ class RestartedCell(LockstepCell):
         for server, core in enumerate(self.cores):
             for peer in range(len(self.cores)):
                 if peer != server:
-                    self.cores[peer].on_peer_message(server, Presence(core.standing.value), self.now_ms)
+                    self.cores[peer].on_peer_message(
+                        server, Presence(core.standing.value, core.cell.sequence), self.now_ms
+                    )
 
     def _serve(self, core: ManagerCore, output: CoreOutput) -> None:
         super()._serve(core, output)

@@ -1,5 +1,7 @@
 """L4: a cell that comes back from its disks goes on with everything that was acknowledged, however far each disk is."""
 
+import pytest
+
 from replica_manager.cell.entries import RepairPoint, encode_entry
 from replica_manager.identifiers import ClientId, DomainId
 from replica_manager.intake.port import Outcome
@@ -158,10 +160,10 @@ def test_a_learner_is_heard_before_its_departure_is_delivered_here() -> None:
     """It has read that its former self left, this server has not yet: nobody would order its entry a second time."""
     core = LockstepCell().cores[0]
     entry = encode_entry(RepairPoint(["s1.g3"], 0, 1))
-    core.on_peer_message(1, Presence(Standing.LEARNING.value), 0)
+    core.on_peer_message(1, Presence(Standing.LEARNING.value, 0), 0)
     core.on_peer_message(1, Relay(entry), 0)
     assert entry in core.take_output().proposals
-    core.on_peer_message(1, Presence(Standing.SERVING.value), 0)
+    core.on_peer_message(1, Presence(Standing.SERVING.value, 0), 0)
     core.on_peer_message(1, Relay(entry), 0)
     assert entry not in core.take_output().proposals
 
@@ -175,3 +177,18 @@ def test_what_was_in_a_cache_when_processes_were_killed_is_not_on_the_disk_yet()
     cell.come_back()
     cell.pass_time(6_000)
     assert cell.cores[0].cell.durable_all == before, "what only a cache holds is called durable"
+
+
+def test_who_hears_that_a_peer_serves_before_it_has_read_the_end_of_the_restart_reads_on() -> None:
+    """It would leave the cell for no reason, and come back with two fresh domains: a fault that nobody made."""
+    former, _ = _former()
+    cell = RestartedCell(former.agreed, dict.fromkeys((A0, P0, A1, P1), former.sequence + 1))
+    ahead, behind = cell.cores
+    cell.is_unread = lambda server: server == 1 and ahead.standing is Standing.SERVING
+    with pytest.raises(AssertionError, match="'serving', 'restarting'"):
+        cell.come_back()
+    assert cell.rejoining == []
+    cell.is_unread = lambda _: False
+    cell.settle()
+    assert behind.standing is Standing.SERVING
+    _require_alive(cell)
