@@ -25,6 +25,8 @@ Bytes = Annotated[int, Meta(ge=1024, le=1 << 40)]
 FrameBytes = Annotated[int, Meta(ge=1024, le=(1 << 32) - 1)]
 """A frame's length travels as an unsigned 32-bit number."""
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+Span = Annotated[int, Meta(ge=0, le=1_000_000_000)]
+"""0 turns it off."""
 Share = Annotated[float, Meta(ge=0.01, le=1.0)]
 """Bounded below: a domain with less does not get ready."""
 ClockStart = Annotated[int, Meta(ge=0, lt=1 << 62)]
@@ -105,6 +107,17 @@ class UpdatesSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     buffer_entries_max: Count = 100_000
     buffer_bytes_max: Bytes = 256 * 1024 * 1024
     applied_timeout_ms: Milliseconds = 30_000
+
+
+class RecoverySection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """`[recovery]`: when domains are replaced by fresh ones though nothing is known to be wrong."""
+
+    interval_s: Span = 0
+    """From the end of one recovery to the begin of the next; 0: time begins none."""
+    updates: Span = 0
+    """`U_recovery`: stable updates after which a recovery begins; 0: their number begins none."""
+    resilient_every: Count = 10
+    """Every so many recoveries, active domains give their states too: what was executed is compared."""
 
 
 class LimitsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -197,6 +210,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     service: ServiceSection
     hypervisor: HypervisorSection = HypervisorSection()
     updates: UpdatesSection = UpdatesSection()
+    recovery: RecoverySection = RecoverySection()
     limits: LimitsSection = LimitsSection()
     timeouts: TimeoutsSection = TimeoutsSection()
     alarm: AlarmSection = AlarmSection()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from replica_manager.execution.feed import FeedSettings
 from replica_manager.faults.fault_handling import FaultSettings
 from replica_manager.faults.watch import WatchSettings
+from replica_manager.recovery.proactive_recovery import RecoverySettings
 from replica_manager.recovery.repair import RepairSettings
 
 
@@ -27,6 +28,7 @@ class CoreSettings:
     faults: FaultSettings
     watch: WatchSettings
     repair: RepairSettings
+    recovery: RecoverySettings
     clock_start_us: int = 0
     """See `CellState`."""
     waiting_bytes_max: int = 128 * 1024 * 1024

@@ -20,6 +20,9 @@ from replica_manager.cell.effects import (
     Effect,
     MembershipChanged,
     ProgressMade,
+    RecoveryBegan,
+    RecoveryEnded,
+    RecoveryRefused,
     RepairRefused,
     RequestAccepted,
     RequestHeld,
@@ -72,6 +75,7 @@ from replica_manager.peer_messages import (
     Votes,
 )
 from replica_manager.recovery.cell_restart import CellRestart
+from replica_manager.recovery.proactive_recovery import ProactiveRecovery
 from replica_manager.recovery.repair import Repair
 from replica_manager.recovery.state_digests import CheckpointBoard
 from replica_manager.standing import Standing
@@ -137,6 +141,7 @@ class ManagerCore:
         self.restart = CellRestart(
             settings.server, self.cell, self.feeds, self.requests, self.buffer, self._make_feed, life
         )
+        self.recovery = ProactiveRecovery(settings.server, settings.recovery, self.cell, self.feeds, now_ms)
         self.membership = Membership(
             settings.server,
             standing,
@@ -252,6 +257,12 @@ class ManagerCore:
                 self.repair.on_refused(domains)
             case DomainFilled(domain=domain):
                 self.repair.on_filled(domain, output)
+            case RecoveryBegan():
+                self.recovery.on_began(effect, output)
+            case RecoveryRefused(token=token):
+                self._event("recovery_refused", token=token)
+            case RecoveryEnded():
+                self.recovery.on_ended(effect, now_ms, output)
             case RestartWanted():
                 self._event("restart_began")
             case CellRestarted():
@@ -311,6 +322,7 @@ class ManagerCore:
 
     def _on_state_ended(self, point: int) -> None:
         self.answers.cancel_state(point, self._output)
+        self.repair.on_point_ended(point, self._output)
         self._output.points_ended.append(point)
 
     def order_resolution(self, sequence: int, action: str, token: int) -> None:
@@ -324,6 +336,10 @@ class ManagerCore:
     def order_retirement(self, domain: DomainId, reason: str) -> None:
         """Have a domain given up, as the operator wishes."""
         self._output.proposals.append(encode_entry(Stopped(domain, reason, self.cell.sequence)))
+
+    def order_recovery(self, kind: str, token: int) -> None:
+        """Have every server renew its domains, as the operator wishes."""
+        self.recovery.order(kind, token, self._output)
 
     def order_checkpoint(self, token: int) -> None:
         """Have every domain give its state at one agreed position."""
@@ -503,7 +519,9 @@ class ManagerCore:
         if record.is_skipped:
             self.admission.on_skipped(self._output, record)
             return
-        reply = record.values[record.stable_digest][0]
+        reply, update = record.values[record.stable_digest]
+        if update:
+            self.recovery.on_update()
         self.admission.on_stable(self._output, record, reply)
         self.values.push(record, self._output)
 
@@ -557,6 +575,7 @@ class ManagerCore:
         self.values.on_timer(now_ms, self.voter, self._output)
         if self.standing is Standing.SERVING:
             self.faults.on_timer(now_ms, self._output)
+            self.recovery.on_timer(now_ms, self._output)
         self.repair.on_timer(now_ms, self._output)
         self.membership.on_timer(now_ms, self._output)
         for domain, reason in self.watch.on_timer(now_ms, self.faults.clock.limit_ms, self._output):

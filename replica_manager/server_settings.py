@@ -3,11 +3,13 @@
 from agreement.identifiers import Identity, MemberId
 from agreement.settings import AgreementSettings
 from replica_manager.cell.entries import Request, decode_entry, encode_entry
+from replica_manager.cell.recoveries import BOOTS_MAX
 from replica_manager.config import Config
 from replica_manager.core_settings import CoreSettings
 from replica_manager.execution.feed import FeedSettings
 from replica_manager.faults.fault_handling import FaultSettings
 from replica_manager.faults.watch import WatchSettings
+from replica_manager.recovery.proactive_recovery import RecoverySettings
 from replica_manager.recovery.repair import RepairSettings
 
 STATE_FORMAT = 1
@@ -52,7 +54,15 @@ def core_settings(config: Config, server_id: int) -> CoreSettings:
             patience_ms=timeouts.state_ms,
             feed=_feed_settings(config),
         ),
+        recovery=_recovery_settings(config),
     )
+
+
+def _recovery_settings(config: Config) -> RecoverySettings:
+    recovery = config.recovery
+    # A recovery may need the boots of a generation that fails, each up to its limit.
+    patience_ms = BOOTS_MAX * config.timeouts.boot_ms + config.timeouts.state_ms
+    return RecoverySettings(recovery.updates, 1000 * recovery.interval_s, recovery.resilient_every, patience_ms)
 
 
 def _feed_settings(config: Config) -> FeedSettings:

@@ -32,11 +32,14 @@ from replica_manager.cell.entries import (
     Convicted,
     Demote,
     DomainReady,
+    NextBooted,
     Offer,
     OpenClient,
     PointClosed,
     Progress,
     Promote,
+    RecoveryAborted,
+    RecoveryBegun,
     RecoveryPoint,
     RepairPoint,
     Request,
@@ -46,6 +49,7 @@ from replica_manager.cell.entries import (
     Stalled,
     Stopped,
     Suspected,
+    Switch,
     decode_entry,
 )
 from replica_manager.cell.fault_entries import (
@@ -61,11 +65,20 @@ from replica_manager.cell.fault_entries import (
 )
 from replica_manager.cell.point_entries import apply_checkpoint, apply_closed, apply_ready, apply_repair, release_point
 from replica_manager.cell.poison import Poison
+from replica_manager.cell.recoveries import Recoveries
+from replica_manager.cell.recovery_entries import (
+    apply_aborted,
+    apply_begun,
+    apply_booted,
+    apply_recovery_point,
+    apply_switch,
+    follow,
+)
 from replica_manager.cell.restart_entries import apply_restart, conclude_restart
 from replica_manager.cell.restarting import Restarting
 from replica_manager.cell.roles import DomainRecord, Role, stability_threshold
 from replica_manager.cell.rounds import Round, Rounds
-from replica_manager.cell.state_points import StatePoint
+from replica_manager.cell.state_points import RECOVERY, StatePoint
 from replica_manager.identifiers import ClientId, DomainId
 from replica_manager.intake.port import Outcome
 
@@ -110,6 +123,7 @@ class CellState:
         self.clients = ClientTable(client_table_entries_max)
         self.rounds = Rounds()
         self.poison = Poison()
+        self.recoveries = Recoveries()
         self.state_point: StatePoint | None = None
         """The position at which domains are giving their state."""
         self.restarted_at = 0
@@ -156,6 +170,13 @@ class CellState:
     def domains_in(self, role: Role) -> tuple[DomainRecord, ...]:
         """Return the domains in `role`, by name."""
         return self.table.in_role(role)
+
+    @property
+    def lasting(self) -> tuple[DomainRecord, ...]:
+        """Active domains but for those that a recovery is about to give up."""
+        current = self.recoveries.current
+        leaving = () if current is None else current.leaving
+        return tuple(record for record in self.domains_in(Role.ACTIVE) if record.domain not in leaving)
 
     def domains_of(self, server: int) -> tuple[DomainRecord, ...]:
         """Return the domains of a server, by generation."""
@@ -206,8 +227,9 @@ class CellState:
                 return (ClientIssued(client, token),)
             case Progress():
                 return self._apply_progress(sequence, agreed.server, entry)
-            case RecoveryPoint(token=token):
-                return apply_checkpoint(self, sequence, token)
+            case RecoveryPoint(kind=kind, token=token):
+                is_recovery = kind == RECOVERY
+                return (apply_recovery_point if is_recovery else apply_checkpoint)(self, sequence, token)
             case PointClosed(point=point, digests=digests):
                 return apply_closed(self, point, digests)
             case Resolve() | Consent():
@@ -221,6 +243,7 @@ class CellState:
         if effects:
             effects = (*effects, *self.table.retire_surplus(sequence))
             effects = (*effects, *maybe_open_round(self, sequence))
+        effects = (*effects, *follow(self, effects))
         if effects:
             self.roles_changed_at = sequence
         return effects
@@ -249,6 +272,14 @@ class CellState:
                 return apply_ready(self, sequence, entry)
             case RestartBegun() | Restarted():
                 return apply_restart(self, sequence, entry)
+            case RecoveryBegun():
+                return apply_begun(self, sequence, entry)
+            case NextBooted():
+                return apply_booted(self, sequence, entry)
+            case Switch():
+                return apply_switch(self, sequence, entry)
+            case RecoveryAborted():
+                return apply_aborted(self, entry)
             case _:
                 raise AssertionError(f"{type(entry).__name__} is dealt with before")
 
@@ -288,8 +319,6 @@ class CellState:
         self.stable_all = max(self.stable_all, min(member.stable for member in live))
         self.durable_all = max(self.durable_all, min(member.durable for member in live))
 
-    # -- a cell that comes back from its disks -----------------------------------------------------------------
-
     # -- faults ------------------------------------------------------------------------------------------------
 
     def is_live(self, server: int) -> bool:
@@ -323,6 +352,8 @@ class CellState:
             effects += conclude_restart(self, sequence)
         self.roles_changed_at = sequence
         effects.append(MembershipChanged(self.live_servers, self.f_prime, self.threshold, server))
+        self.recoveries.note_left(server)
+        effects += follow(self, tuple(effects))
         return (*effects, *give_up_skips(self), *maybe_open_round(self, sequence))
 
     def _apply_joined(self, sequence: int, server: int, incarnation: int, payload: bytes) -> tuple[Effect, ...]:
@@ -360,7 +391,7 @@ class CellState:
         settings = [self.f, self.clients.entries_max, self._clock_start_us]
         point = None if self.state_point is None else self.state_point.row()
         restarting = None if self.restarting is None else self.restarting.row()
-        faults = [self.table.rows(), self.rounds.rows(), self.poison.rows(), point, restarting]
+        faults = [self.table.rows(), self.rounds.rows(), self.poison.rows(), point, restarting, self.recoveries.rows()]
         return [settings, self.sequence, members, faults, progress]
 
     def digest(self) -> bytes:
@@ -390,11 +421,12 @@ class CellState:
         state = cls(*settings)
         state.sequence = sequence
         state.members = {server: MemberRecord(*rest) for server, *rest in members}
-        table, rounds, poison, point, restarting = faults
+        table, rounds, poison, point, restarting, recoveries = faults
         state.table = DomainTable.of_rows(table)
         state.rounds, state.poison = Rounds.of_rows(rounds), Poison.of_rows(poison)
         state.state_point = None if point is None else StatePoint.of_row(point)
         state.restarting = None if restarting is None else Restarting.of_row(restarting)
+        state.recoveries = Recoveries.of_rows(recoveries)
         state.stable_all, state.durable_all, state.last_timestamp_us = progress[:3]
         state.clock_offset_us, state.roles_changed_at, state.restart_token, state.restarted_at = progress[3:]
         state.chain = chain

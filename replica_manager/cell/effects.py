@@ -159,6 +159,32 @@ class RepairRefused(NamedTuple):
     domains: tuple[str, ...]
 
 
+class RecoveryBegan(NamedTuple):
+    """Servers boot their next generations."""
+
+    number: int
+    kind: str
+    token: int
+
+
+class RecoveryRefused(NamedTuple):
+    """A recovery was asked for while one is under way, or the cell restarts."""
+
+    token: int
+
+
+class RecoveryEnded(NamedTuple):
+    """Every server is through, or was given up."""
+
+    number: int
+    kind: str
+    token: int
+    renewed: tuple[int, ...]
+    """Servers whose oldest domain was replaced."""
+    given_up: tuple[tuple[int, str], ...]
+    """The others that are still there, and why."""
+
+
 class StateCompared(NamedTuple):
     """The open point is closed: what every domain's state was."""
 
@@ -187,5 +213,8 @@ Effect = (
     | StateRefused
     | RepairRefused
     | DomainFilled
+    | RecoveryBegan
+    | RecoveryRefused
+    | RecoveryEnded
     | StateCompared
 )

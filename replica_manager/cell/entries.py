@@ -70,15 +70,17 @@ class Progress(_Entry, frozen=True, tag=5):
 
 
 class RecoveryPoint(_Entry, frozen=True, tag=6):
-    """All domains give their state as it is after every entry before this one.
+    """Domains give their state as it is after every entry before this one.
 
-    `kind` is `checkpoint`: digests are compared and reported, nothing is replaced.  One point is open at a time:
-    a domain that still streams its state for an earlier one could not give this one's later.
+    One point is open at a time: a domain that still streams its state for an earlier one could not give this one's
+    later.
     """
 
     kind: str
+    """`checkpoint`: digests are compared and reported, nothing is replaced.  `recovery`: next generations get it."""
     seen: int
     token: int
+    """Of a recovery: its number."""
 
 
 class PointClosed(_Entry, frozen=True, tag=7):
@@ -208,6 +210,47 @@ class Restarted(_Entry, frozen=True, tag=18):
     """Of the process that booted it; any number that no former process of the server had."""
 
 
+class RecoveryBegun(_Entry, frozen=True, tag=19):
+    """Every server gets a fresh domain from a clean image in the place of one that has served long.
+
+    Source: SPARE §4.5; design "Proactive recovery".
+    """
+
+    kind: str
+    """`lightweight` or `resilient`."""
+    number: int
+    """One higher than that of the last recovery: so that several triggers begin one."""
+    token: int
+    """Chosen by who asks for it; 0: nobody waits for its end."""
+
+
+class NextBooted(_Entry, frozen=True, tag=20):
+    """A server's next generation is booted, and empty."""
+
+    domain: str
+    number: int
+    """Of the recovery."""
+
+
+class Switch(_Entry, frozen=True, tag=21):
+    """A server's next generation holds the agreed state: its sleeper becomes active, and the new one sleeps."""
+
+    domain: str
+    """The next generation."""
+    seen: int
+
+
+class RecoveryAborted(_Entry, frozen=True, tag=22):
+    """The recovery goes on without the servers that hold it up.
+
+    Before its point those whose next generation is not there; afterwards, as states differ or do not come, all whose
+    next generation holds none yet.
+    """
+
+    number: int
+    reason: str
+
+
 CellEntry = (
     OpenClient
     | Request
@@ -227,6 +270,10 @@ CellEntry = (
     | Consent
     | RestartBegun
     | Restarted
+    | RecoveryBegun
+    | NextBooted
+    | Switch
+    | RecoveryAborted
 )
 
 DIGEST_INTERVAL = 1024

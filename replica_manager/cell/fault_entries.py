@@ -82,7 +82,7 @@ def apply_demote(cell: "CellState", sequence: int, entry: Demote) -> tuple[Effec
     record = cell.table.present(entry.domain)
     if record is None or record.role is not Role.ACTIVE or cell.is_overtaken(entry.seen):
         return ()
-    if len(cell.domains_in(Role.ACTIVE)) <= cell.threshold:
+    if len(cell.lasting) <= cell.threshold:
         return ()
     return (cell.table.change(record, Role.PASSIVE, "demoted", sequence),)
 

@@ -15,6 +15,7 @@ from replica_manager.cell.effects import (
     StateWanted,
 )
 from replica_manager.cell.entries import DomainReady, RepairPoint
+from replica_manager.cell.recovery_entries import note_filled
 from replica_manager.cell.roles import Role
 from replica_manager.cell.state_points import CHECKPOINT, REPAIR, StatePoint, choose_donors
 from replica_manager.identifiers import DomainId, server_of
@@ -51,7 +52,7 @@ def apply_repair(cell: "CellState", sequence: int, entry: RepairPoint) -> tuple[
         return (RepairRefused(tuple(entry.domains)),)
     host = int(server_of(DomainId(entry.domains[0])))
     former = cell.state_point
-    if former is not None and former.kind == REPAIR and former.host != host:
+    if former is not None and former.kind != CHECKPOINT and former.host != host:
         return (RepairRefused(tuple(entry.domains)),)
     effects: list[Effect] = [] if former is None else [StateEnded(former.point)]
     if former is not None and former.kind == CHECKPOINT:
@@ -69,6 +70,9 @@ def apply_ready(cell: "CellState", sequence: int, entry: DomainReady) -> tuple[E
     record = cell.table.present(entry.domain)
     if record is None or record.role is not Role.STARTING:
         return ()
+    filled = note_filled(cell, record)
+    if filled is not None:
+        return (*filled, *release_point(cell, record.domain))
     if not cell.is_live(record.server):
         return (DomainFilled(record.domain), *release_point(cell, record.domain))
     ready = cell.table.change(record, Role.PASSIVE, "repaired", sequence)

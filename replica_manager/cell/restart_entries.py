@@ -39,6 +39,7 @@ def _begin_restart(cell: "CellState", sequence: int, token: int) -> tuple[Effect
     if cell.state_point is not None:
         effects.append(StateEnded(cell.state_point.point))
         cell.state_point = None
+    cell.recoveries.abort("the cell stopped")
     cell.rounds.current = None
     present = cell.domains_in(Role.ACTIVE) + cell.domains_in(Role.PASSIVE)
     cell.restarting = Restarting(token, (record.domain for record in present))

@@ -13,6 +13,7 @@ from replica_manager.identifiers import DomainId
 
 CHECKPOINT = "checkpoint"
 REPAIR = "repair"
+RECOVERY = "recovery"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +22,13 @@ class StatePoint:
 
     point: int
     kind: str
-    """`checkpoint` or `repair`."""
+    """`checkpoint`, `repair` or `recovery`."""
     donors: tuple[DomainId, ...]
     """Who gives its state."""
     token: int = 0
-    """Of a checkpoint: chosen by who asked for it."""
+    """Of a checkpoint: chosen by who asked for it; of a recovery: its number."""
     domains: tuple[DomainId, ...] = ()
-    """Of a repair: the fresh domains to be filled."""
+    """Of a repair or a recovery: the fresh domains to be filled."""
     host: int = -1
     """Of a repair: their server."""
     attempt: int = 0

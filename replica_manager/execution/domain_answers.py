@@ -22,7 +22,6 @@ from exec_wrapper.wire import (
 )
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.roles import Role
-from replica_manager.cell.state_points import REPAIR
 from replica_manager.core_output import CoreOutput, NamedEvent
 from replica_manager.execution.feed import Feed, FeedMisuse
 from replica_manager.execution.request_log import RequestLog
@@ -131,7 +130,7 @@ class DomainAnswers:
         feed.state_part_count += 1
         self._refuse_excess(part)
         point = self._cell.state_point
-        if point is not None and (point.point, point.kind) == (part.point, REPAIR):
+        if point is not None and point.point == part.point and point.domains:
             output.parts.append((feed.domain, part))
         if not part.is_last:
             output.frames.append((feed.domain, NextPart(1)))

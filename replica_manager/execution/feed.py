@@ -153,6 +153,10 @@ class Feed:
         self._stand_at(point)
         self.is_expecting = True
 
+    def expect_nothing(self) -> None:
+        """The fresh domain gets no state for now."""
+        self.is_expecting = False
+
     def on_filled(self) -> None:
         """The fresh domain holds the state at its cursor; it is on its disk only after the next sync."""
         self.is_filled = True

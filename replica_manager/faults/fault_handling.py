@@ -297,7 +297,7 @@ class FaultHandling:
         is_quiet = now_ms - self._roles_seen[1] >= self._settings.plan_delay_ms
         if self._server != min(self._cell.live_servers) or not is_quiet or self._planned_at == self._cell.sequence:
             return
-        active, passive = self._cell.domains_in(Role.ACTIVE), self._cell.domains_in(Role.PASSIVE)
+        active, passive = self._cell.lasting, self._cell.domains_in(Role.PASSIVE)
         step = plan_roles(active, passive, self._cell.threshold, self._settings.extra_active, self._newest_voters())
         if step is None or (not step.is_promotion and self._is_stalled()):
             return

@@ -1,4 +1,6 @@
-"""Restores redundancy at once: a server without a clean sleeper boots a fresh domain and fills it with agreed state.
+"""Fresh domains of one server: for a repair, to join, and for the next generation of a proactive recovery.
+
+A server without a clean sleeper restores redundancy at once:
 
 1. A fresh domain, named by the cell state's next generation, is booted from a clean image.
 2. When it says Hello, `RepairPoint` is ordered: sleepers, and as many active domains as are needed for `T` equal
@@ -10,7 +12,11 @@
 
 Whatever does not move in time is tried again with every domain giving its state, then with another fresh domain.
 
-Source: design "Repair" (Deviates: the thesis waits for the next recovery); SPARE §4.5.3.
+In a proactive recovery the point is the same for all servers and comes from the order (`proactive_recovery`); what is
+booted is told by `NextBooted`, filled in the same way, and takes its role with `Switch`.  A server has one fresh domain
+that is not filled at a time, whatever it is for: what a recovery leaves over serves the next one, or a repair.
+
+Source: design "Repair" (Deviates: the thesis waits for the next recovery), "Proactive recovery"; SPARE §4.5.
 """
 
 from collections.abc import Sequence
@@ -18,11 +24,21 @@ from dataclasses import dataclass
 
 from exec_wrapper.wire import Pong, StateSet
 from replica_manager.cell.cell_state import CellState
-from replica_manager.cell.entries import Convicted, DomainReady, RepairPoint, Stopped, Suspected, encode_entry
+from replica_manager.cell.entries import (
+    Convicted,
+    DomainReady,
+    NextBooted,
+    RecoveryAborted,
+    RepairPoint,
+    Stopped,
+    Suspected,
+    encode_entry,
+)
+from replica_manager.cell.recoveries import Renewal
 from replica_manager.cell.roles import Role
-from replica_manager.cell.state_points import REPAIR, StatePoint
+from replica_manager.cell.state_points import CHECKPOINT, RECOVERY, REPAIR, StatePoint
 from replica_manager.core_output import CoreOutput, NamedEvent, PartWanted
-from replica_manager.execution.feed import Feed, FeedMisuse, FeedSettings, Power
+from replica_manager.execution.feed import Feed, FeedMisuse, FeedSettings, Power, PowerAction
 from replica_manager.identifiers import DomainId, domain_id, server_of
 from replica_manager.peer_messages import FetchPart, Part, StateDigests
 from replica_manager.recovery.filling import Filling
@@ -68,6 +84,11 @@ class Repair:
         self.former_lives_through: int | None = None
         """Position up to which the order may tell of former lives of a server that is to join; None: not known yet."""
         self._is_ready_ordered = False
+        self._is_abort_ordered = False
+        self._is_spare = False
+        """Whether the fresh domain is none of a repair: it was booted for a recovery."""
+        self._booted_ordered_ms = 0
+        """When a recovery was told last that the fresh domain is there."""
         self._fresh: DomainId | None = None
         """The domain that boots, or is to be filled."""
         self._is_ordered = False
@@ -104,6 +125,12 @@ class Repair:
                 return False
             # While its former self is live, the order has not come here yet in which that one left.
             return self._server not in self._cell.live_servers and len(self.filled()) < DOMAINS_TO_JOIN
+        renewal = self._renewal
+        if renewal is not None:
+            current = self._cell.recoveries.current
+            assert current is not None
+            has_sleeper = any(record.is_clean_passive for record in own)
+            return not current.point and not renewal.fresh and (current.turn == self._server or not has_sleeper)
         if member is None or not member.is_live or any(record.is_clean_passive for record in own):
             return False
         healthy = [record for record in own if record.role is Role.ACTIVE and not record.suspicion]
@@ -111,6 +138,12 @@ class Repair:
             return False  # one of them is about to be sent to sleep
         # With nothing left the server leaves the cell instead, and comes back with two fresh domains.
         return any(record.role in (Role.ACTIVE, Role.PASSIVE) for record in own)
+
+    @property
+    def _renewal(self) -> Renewal | None:
+        """This server's part in the recovery that is under way."""
+        current = self._cell.recoveries.current
+        return None if current is None or self.is_joining else current.of_server(self._server)
 
     def holds(self, domain: DomainId) -> bool:
         """Whether the domain is here, with a state."""
@@ -138,33 +171,66 @@ class Repair:
 
     def maybe_begin(self, now_ms: int, output: CoreOutput) -> None:
         """Boot a fresh domain if one is needed and none is under way."""
-        if self._fresh is not None or not self._settings.is_immediate or now_ms < self._not_before_ms:
+        is_expected = self.is_joining or self._renewal is not None
+        if self._fresh is not None or not (self._settings.is_immediate or is_expected) or now_ms < self._not_before_ms:
             return
         if not self._needs_domain():
             self._needed_since_ms = None
             return
         if self._needed_since_ms is None:
             self._needed_since_ms = now_ms
-        if not self.is_joining and now_ms - self._needed_since_ms < self._settings.settle_ms:
+        if not is_expected and now_ms - self._needed_since_ms < self._settings.settle_ms:
             return
         generation = max(self._cell.next_generation.get(self._server, 1), self._tried_generation + 1)
         self._tried_generation = generation
         self._fresh = domain = domain_id(self._server, generation)
         self._attempt = 0
+        self._is_spare = self._renewal is not None
         self._touch(now_ms)
         self._feeds[domain] = Feed(domain, Role.STARTING, self._settings.feed, self._settings.feed.refresh_updates_max)
         output.boots.append(domain)
-        output.events.append(NamedEvent("repair_began", {"domain": domain}))
+        output.events.append(NamedEvent("next_booting" if self._renewal else "repair_began", {"domain": domain}))
 
     def on_linked(self, domain: DomainId, now_ms: int, output: CoreOutput) -> None:
         """A fresh domain said Hello."""
         if domain == self._fresh:
             self._touch(now_ms)
-            self._order_point(output)
+            self._put_to_use(now_ms, output)
+
+    def _put_to_use(self, now_ms: int, output: CoreOutput) -> None:
+        """A fresh domain is there and empty: have a recovery count on it, or order the point of a repair.
+
+        What nobody needs any more is given up.
+        """
+        fresh, renewal, recoveries = self._fresh, self._renewal, self._cell.recoveries
+        assert fresh is not None
+        if renewal is not None:
+            assert recoveries.current is not None
+            is_due = now_ms - self._booted_ordered_ms >= self._settings.patience_ms or not self._booted_ordered_ms
+            if not renewal.fresh and not recoveries.current.point and is_due:
+                self._booted_ordered_ms = now_ms
+                output.proposals.append(encode_entry(NextBooted(fresh, recoveries.current.number)))
+            return
+        self._booted_ordered_ms = 0
+        current = self._cell.state_point
+        if not self._is_spare or (self._settings.is_immediate and self._needs_domain()):
+            if current is None or current.kind == CHECKPOINT or (current.kind, current.host) == (REPAIR, self._server):
+                self._order_point(output)
+        elif not recoveries.debt:
+            self._discard(fresh, now_ms, output)
+
+    def _discard(self, fresh: DomainId, now_ms: int, output: CoreOutput) -> None:
+        if fresh not in self._cell.domains:
+            self._feeds[fresh].on_gone()
+            output.power.append((fresh, PowerAction.DESTROY))
+            self._forget()
+        elif now_ms - self._ordered_ms >= self._settings.patience_ms:
+            self._ordered_ms = now_ms
+            output.proposals.append(encode_entry(Stopped(fresh, "not needed any more", self._cell.sequence)))
 
     def _order_point(self, output: CoreOutput) -> None:
         assert self._fresh is not None
-        self._is_ordered = True
+        self._is_ordered, self._is_spare = True, False
         self._ordered_ms = self._looked_ms
         self._vote = self.filling = None
         entry = RepairPoint([self._fresh], self._attempt, self._cell.sequence)
@@ -174,7 +240,8 @@ class Repair:
 
     def on_state_wanted(self, point: StatePoint, now_ms: int) -> None:
         """A repair point was delivered."""
-        if point.kind != REPAIR or point.host != self._server or self._fresh not in point.domains:
+        is_here = point.kind == RECOVERY or (point.kind == REPAIR and point.host == self._server)
+        if not is_here or self._fresh not in point.domains:
             return
         if not self._feeds[self._fresh].is_linked:
             # Not ordered in this life: a former one used the name, and what it had said was ordered late (`L9`).  Once
@@ -185,8 +252,22 @@ class Repair:
             # Nobody here needs what was before: it is in the state that the fresh domains get.
             self._buffer.restart_at(point.point - 1)
         self._vote, self.filling = StateVote(point), None
-        self._feeds[point.domains[0]].await_state(point.point)
+        self._is_abort_ordered = False
+        self._feeds[self._fresh].await_state(point.point)
         self._touch(now_ms)
+
+    def on_point_ended(self, point: int, output: CoreOutput) -> None:
+        """The states of a recovery are given no longer: what is not filled by then is not filled from them."""
+        vote, fresh = self._vote, self._fresh
+        if vote is None or fresh is None or (vote.point.point, vote.point.kind) != (point, RECOVERY):
+            return
+        is_begun, self._vote, self.filling = self.filling is not None, None, None
+        self._is_ready_ordered = False
+        self._feeds[fresh].expect_nothing()
+        if is_begun:
+            # A part of a state is in it.
+            reason = "the recovery ended before it was filled"
+            output.proposals.append(encode_entry(Stopped(fresh, reason, self._cell.sequence)))
 
     def on_refused(self, domains: Sequence[str]) -> None:
         """A repair point was void: another point is open."""
@@ -281,10 +362,21 @@ class Repair:
         filling = self.filling
         if filling is None or not filling.is_set or self._is_ready_ordered or self._buffer.prefix < filling.point - 1:
             return
-        if not self._feeds[filling.domain].is_state_durable:
+        if not self._feeds[filling.domain].is_state_durable or self._awaits_donors():
             return
         self._is_ready_ordered = True
         output.proposals.append(encode_entry(DomainReady(filling.domain, filling.point, self._cell.sequence)))
+
+    def _awaits_donors(self) -> bool:
+        """Whether a donor may still turn out to be wrong: before the `Switch` of a recovery all have been compared.
+
+        Source: design "Resilient" (`L10` of its list of traps: a domain proven wrong must not become active).
+        """
+        vote = self._vote
+        if vote is None or vote.point.kind != RECOVERY:
+            return False
+        records = (self._cell.domains[domain] for domain in vote.missing if self._is_present(domain))
+        return any(not record.suspicion for record in records)
 
     # -- ends --------------------------------------------------------------------------------------------------
 
@@ -303,9 +395,10 @@ class Repair:
         self._forget()
 
     def on_filled(self, domain: DomainId, output: CoreOutput) -> None:
-        """The cell knows that a fresh domain of this server, which is to join, holds its state."""
+        """The cell knows that a fresh domain of this server, which waits for its role, holds its state."""
         if domain == self._fresh:
-            output.events.append(NamedEvent("repaired", {"domain": domain}))
+            self._backoff_ms = BACKOFF_MS_MIN
+            output.events.append(NamedEvent("repaired" if self.is_joining else "next_filled", {"domain": domain}))
             self._forget()
 
     def on_gone(self, domain: DomainId, now_ms: int) -> None:
@@ -325,12 +418,16 @@ class Repair:
 
     def _forget(self) -> None:
         self._fresh = self._vote = self.filling = None
-        self._is_ordered = self._is_ready_ordered = False
+        self._is_ordered = self._is_ready_ordered = self._is_abort_ordered = False
+        self._booted_ordered_ms = 0
 
     def _try_again(self, reason: str, output: CoreOutput) -> None:
         assert self._fresh is not None
         domain, self._attempt = self._fresh, self._attempt + 1
         data = {"domain": domain, "attempt": self._attempt, "reason": reason}
+        if self._vote is not None and self._vote.point.kind == RECOVERY and self.filling is None:
+            self._abort_recovery(reason, output)
+            return
         output.events.append(NamedEvent("repair_retried", data))
         if self._attempt >= ATTEMPTS_MAX or self.filling is not None:
             # Part of a state may be in it already.
@@ -338,6 +435,13 @@ class Repair:
             output.proposals.append(encode_entry(Stopped(domain, f"repair failed: {reason}", self._cell.sequence)))
             return
         self._order_point(output)
+
+    def _abort_recovery(self, reason: str, output: CoreOutput) -> None:
+        """No state is agreed on: the next recovery, which compares more of them, will find out who is wrong."""
+        current = self._cell.recoveries.current
+        if current is not None and not self._is_abort_ordered:
+            self._is_abort_ordered = True
+            output.proposals.append(encode_entry(RecoveryAborted(current.number, reason)))
 
     # -- time --------------------------------------------------------------------------------------------------
 
@@ -354,8 +458,11 @@ class Repair:
         if self._fresh is None or self._feeds[self._fresh].power is Power.STARTING:
             self._touch(now_ms)  # the boot has its own time limit
             return
-        self._maybe_order_again(output)
+        if self._vote is None and not self._is_ordered:
+            self._put_to_use(now_ms, output)
         self._maybe_order_ready(output)
+        if self._fresh is None:
+            return
         if self._is_waiting():
             self._touch(now_ms)
             return
@@ -422,15 +529,12 @@ class Repair:
         # While an earlier number is open no sleeper can be at the point.
         return self._buffer.prefix < self._vote.point.point - 1
 
-    def _maybe_order_again(self, output: CoreOutput) -> None:
-        """The point was void, since another one was open then."""
-        current = self._cell.state_point
-        if not self._is_ordered and self._vote is None and (current is None or current.kind != REPAIR):
-            self._order_point(output)
-
     def _on_standstill(self, output: CoreOutput) -> None:
-        filling, vote = self.filling, self._vote
+        filling = self.filling
         if filling is not None:
+            if filling.is_set and self._awaits_donors():
+                self._suspect_missing(output)
+                return
             if filling.is_set:
                 # Only the order is missing: of a server in no quorum the message to others may be lost.
                 self._is_ready_ordered = self._is_ready_ordered and not self.is_joining
@@ -443,7 +547,10 @@ class Repair:
                 filling.change_giver()
                 self._advance(output)
             return
-        for domain in () if vote is None else filter(self._is_present, vote.missing):
+        self._suspect_missing(output)
+        self._try_again("states do not come in time", output)
+
+    def _suspect_missing(self, output: CoreOutput) -> None:
+        for domain in () if self._vote is None else filter(self._is_present, self._vote.missing):
             entry = Suspected(domain, "it does not give its state in time", self._cell.sequence)
             output.proposals.append(encode_entry(entry))
-        self._try_again("states do not come in time", output)

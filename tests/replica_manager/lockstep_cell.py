@@ -19,6 +19,7 @@ from replica_manager.identifiers import ClientId, DomainId
 from replica_manager.intake.port import Outcome, Submission
 from replica_manager.manager_core import ManagerCore
 from replica_manager.peer_messages import ManagerMessage, Part
+from replica_manager.recovery.proactive_recovery import RecoverySettings
 from replica_manager.recovery.repair import RepairSettings
 from tests.simulation.fake_domain import DomainDied, FakeDomain
 from tests.simulation.fake_part_spool import MemorySpool
@@ -55,6 +56,7 @@ def core_settings(
         faults=faults,
         watch=WatchSettings(applied_timeout_ms=5_000, state_timeout_ms=5_000, execution_limit_ms=20_000),
         repair=RepairSettings(is_immediate=is_repairing, patience_ms=10_000, feed=feed, settle_ms=0),
+        recovery=RecoverySettings(),
     )
 
 

@@ -22,11 +22,14 @@ from replica_manager.cell.entries import (
     Convicted,
     Demote,
     DomainReady,
+    NextBooted,
     Offer,
     OpenClient,
     PointClosed,
     Progress,
     Promote,
+    RecoveryAborted,
+    RecoveryBegun,
     RecoveryPoint,
     RepairPoint,
     Request,
@@ -36,9 +39,11 @@ from replica_manager.cell.entries import (
     Stalled,
     Stopped,
     Suspected,
+    Switch,
     encode_entry,
 )
 from replica_manager.cell.poison import Poison, Skipping
+from replica_manager.cell.recoveries import Recoveries, Recovery, Renewal
 from replica_manager.cell.restarting import Restarting
 from replica_manager.cell.roles import Role
 from replica_manager.cell.rounds import Round, Rounds
@@ -81,6 +86,11 @@ entries: st.SearchStrategy[CellEntry] = st.one_of(
     st.builds(Consent, numbers, st.booleans(), st.booleans()),
     st.builds(Progress, small, st.integers(0, 50), st.integers(0, 50), st.just(0), st.just(b"")),
     st.builds(RecoveryPoint, st.just("checkpoint"), small, small),
+    st.builds(RecoveryPoint, st.just("recovery"), small, st.integers(1, 2)),
+    st.builds(RecoveryBegun, st.sampled_from(["lightweight", "resilient"]), st.integers(1, 3), small),
+    st.builds(NextBooted, st.sampled_from(["s0.g3", "s1.g3", "s2.g3", "s0.g4"]), st.integers(1, 2)),
+    st.builds(Switch, st.sampled_from(["s0.g3", "s1.g3", "s2.g3"]), seen),
+    st.builds(RecoveryAborted, st.integers(1, 2), st.just("nothing moved")),
     st.builds(PointClosed, st.integers(1, 50), st.just([("s0.g1", bytes(32))])),
 )
 changes: st.SearchStrategy[Change] = st.builds(ServerLeft, st.sampled_from([1, 2]), st.booleans())
@@ -125,7 +135,7 @@ def attributes(owner: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ..
     for name, value in vars(owner).items():
         if not path and name in DERIVED:
             continue
-        if isinstance(value, DomainTable | Rounds | Poison):
+        if isinstance(value, DomainTable | Rounds | Poison | Recoveries):
             yield from attributes(value, (*path, name))
         else:
             yield (*path, name)
@@ -138,15 +148,17 @@ def test_every_attribute_of_the_state_is_in_a_snapshot(path: tuple[str, ...]) ->
     state, plain = CellState(1, 10), CellState(1, 10)
     *parents, name = path
     owner = functools.reduce(getattr, parents, cast(Any, state))
-    setattr(owner, name, _another(name, getattr(owner, name)))
+    setattr(owner, name, _another(owner, name))
     assert state.encode() != plain.encode(), "not in the snapshot"
     assert state.digest() != plain.digest(), "not in the digest"
     assert CellState.decode(state.encode()).encode() == state.encode(), "not restored"
 
 
-def _another(name: str, value: Any) -> Any:
+def _another(owner: Any, name: str) -> Any:
+    value = getattr(owner, name)
+    recovery = Recovery(2, "resilient", 7, 5, 9, [Renewal(0, "s0.g3", 1, True, "s0.g1", "s0.g2", 8)], [1], [(2, "x")])
     special = {
-        "current": Round(1, 2, 3, 4, 1),
+        "current": recovery if isinstance(owner, Recoveries) else Round(1, 2, 3, 4, 1),
         "state_point": StatePoint(7, "repair", (DomainId("s0.g2"),), 5, (DomainId("s0.g3"),), 0, 1),
         "restarting": Restarting(4, [DomainId("s0.g1")]),
         "_skipping": {3: Skipping(9, {0: True})},

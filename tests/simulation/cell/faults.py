@@ -6,6 +6,7 @@ What the bound does not allow yet waits until redundancy is whole again, so that
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from replica_manager.cell.recoveries import LIGHTWEIGHT, RESILIENT
 from tests.simulation.cell.budget import Budget
 from tests.simulation.cell.client import SimulatedClient
 from tests.simulation.cell.domain_faults import DomainFaults
@@ -60,6 +61,8 @@ class Faults:
             self._after(self._when(), self._step_clock)
         for _ in range(options.checkpoints):
             self._after(self._when(), self._order_checkpoint)
+        for _ in range(options.recoveries):
+            self._after(self._when(), self._order_recovery)
 
     def _when(self) -> int:
         """A time at which clients have requests left; what the bound does not allow then comes later in any case."""
@@ -199,4 +202,11 @@ class Faults:
         server = self._world.random.choice(self._servers)
         if server.is_serving:
             server.core.order_checkpoint(self._world.random.randrange(1 << 40))
+            server.touch()
+
+    def _order_recovery(self) -> None:
+        server = self._world.random.choice(self._servers)
+        if server.is_serving:
+            kind = self._world.random.choice((LIGHTWEIGHT, RESILIENT))
+            server.core.order_recovery(kind, self._world.random.randrange(1 << 40))
             server.touch()

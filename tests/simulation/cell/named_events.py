@@ -30,6 +30,13 @@ NAMED_EVENTS = (
     "repair_retried",
     "state_part_damaged",
     "checkpoint_ordered",
+    "recovery_began",
+    "recovery_ordered",
+    "recovery_complete",
+    "recovery_incomplete",
+    "next_booting",
+    "next_filled",
+    "switch",
     "request_held",
     "request_resolved",
     "skip",
@@ -61,6 +68,8 @@ def names_of(kind: str, data: Mapping[str, Any]) -> list[str]:
 
 
 def _names_of_role(role: str, reason: str) -> list[str]:
+    if role == "active" and reason.startswith("recovery"):
+        return ["switch"]
     if role == "active":
         return ["promotion" if reason == "promoted" else "activation"]
     if reason.startswith("convicted"):

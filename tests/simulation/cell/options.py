@@ -9,6 +9,7 @@ from replica_manager.core_settings import CoreSettings
 from replica_manager.execution.feed import FeedSettings
 from replica_manager.faults.fault_handling import FaultSettings
 from replica_manager.faults.watch import WatchSettings
+from replica_manager.recovery.proactive_recovery import RecoverySettings
 from replica_manager.recovery.repair import RepairSettings
 from tests.simulation.cell.misbehaviour import KINDS
 
@@ -70,6 +71,10 @@ class Options:
     clock_steps: int
     """Jumps of an intake server's clock, by seconds or by a year."""
     checkpoints: int
+    recoveries: int
+    """Proactive recoveries that an operator asks for."""
+    recovery_updates: int
+    """`U_recovery`; 0: none begins by itself."""
     refresh_updates_max: int
     own_entries_max: int
     """Agreement refuses entries beyond these."""
@@ -101,6 +106,7 @@ class Options:
             faults=FaultSettings(stall_start_ms=250, stall_max_ms=4_000),
             watch=WatchSettings(applied_timeout_ms=3_000, state_timeout_ms=2_000, execution_limit_ms=8_000),
             repair=RepairSettings(is_immediate=True, patience_ms=2_000, feed=self.feed_settings()),
+            recovery=RecoverySettings(updates=self.recovery_updates, resilient_every=3, patience_ms=10_000),
         )
 
     def feed_settings(self) -> FeedSettings:
@@ -172,6 +178,8 @@ def draw_options(seed: int) -> Options:
         slow_domain=draw.choice((0, 0, 10, 40)) if is_faulty else 0,
         clock_steps=draw.randint(0, 2) if is_faulty else 0,
         checkpoints=draw.randint(0, 2),
+        recoveries=draw.choice((0, 0, 1, 2)),
+        recovery_updates=draw.choice((0, 0, 25, 60)),
         refresh_updates_max=draw.choice((3, 10, 40)),
         own_entries_max=draw.choice((8192, 8192, 1)),
         history_bytes_max=draw.choice((64 * 1024 * 1024, 20_000, 12_000)),
