@@ -26,6 +26,7 @@ from replica_manager.cell.effects import (
     RepairRefused,
     RequestAccepted,
     RequestHeld,
+    RequestKilled,
     RequestRefused,
     RequestRepeated,
     RequestResolved,
@@ -243,6 +244,8 @@ class ManagerCore:
             case RoundOpened(round_number=round_number, activations=count, sequence=sequence):
                 self._event("round_opened", round=round_number, count=count, sequence=sequence)
                 self.faults.on_round_opened(effect, now_ms, output)
+            case RequestKilled(sequence=sequence):
+                self.resolving.on_killed(sequence)
             case RequestHeld(sequence=sequence):
                 self.resolving.on_held(sequence, output)
             case ConsentWanted(sequence=sequence):
@@ -294,7 +297,7 @@ class ManagerCore:
         if effect.role is Role.ACTIVE:
             self.faults.on_activated(self.voter.now_ms)
         if feed is not None:
-            feed.role = effect.role
+            feed.take_role(effect.role, self.cell.sequence)
         if effect.role is Role.RETIRED:
             self._close_points(self.board.excuse(effect.domain))
             if feed is not None:

@@ -23,7 +23,6 @@ from replica_manager.cell.effects import (
     RequestAccepted,
     RequestRefused,
     RequestRepeated,
-    StateEnded,
 )
 from replica_manager.cell.entries import (
     DIGEST_INTERVAL,
@@ -340,10 +339,8 @@ class CellState:
         member.is_live = False
         member.is_fenced = is_fenced
         effects: list[Effect] = list(self.table.leave(server, sequence))
-        current = self.state_point
-        if current is not None and current.host == server:
-            self.state_point = None
-            effects.append(StateEnded(current.point))
+        for record in self.domains_of(server):
+            effects += release_point(self, record.domain)
         self._recompute_thresholds()
         self._recompute_progress()
         if self.restarting is not None:

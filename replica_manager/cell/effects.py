@@ -77,6 +77,12 @@ class RoundOpened(NamedTuple):
     """Domains whose vote on it is known where it stalls."""
 
 
+class RequestKilled(NamedTuple):
+    """A domain stopped while it executed this number: one that is activated from now on waits for somebody's vote."""
+
+    sequence: int
+
+
 class RequestHeld(NamedTuple):
     """More than `f'` domains stopped at this number: no domain is fed it until an operator decides."""
 
@@ -202,6 +208,7 @@ Effect = (
     | DomainSuspected
     | MembershipChanged
     | RoundOpened
+    | RequestKilled
     | RequestHeld
     | ConsentWanted
     | RequestResolved

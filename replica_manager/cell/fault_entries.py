@@ -5,7 +5,7 @@ Source: design "The replicated cell state", "Fault handling" (`L2`, `L5`, `L13` 
 
 from typing import TYPE_CHECKING
 
-from replica_manager.cell.effects import ConsentWanted, Effect, RequestHeld, RequestResolved, RoundOpened
+from replica_manager.cell.effects import ConsentWanted, Effect, RequestHeld, RequestKilled, RequestResolved, RoundOpened
 from replica_manager.cell.entries import Consent, Convicted, Demote, Offer, Promote, Resolve, Stalled, Stopped
 from replica_manager.cell.point_entries import release_point
 from replica_manager.cell.restart_entries import conclude_restart
@@ -27,8 +27,9 @@ def apply_stopped(cell: "CellState", sequence: int, entry: Stopped) -> tuple[Eff
     if cell.restarting is not None:
         cell.restarting.note_gone(record.domain)
         effects += conclude_restart(cell, sequence)
-    if entry.at and cell.poison.note_death(entry.at, cell.f_prime):
-        effects.append(RequestHeld(entry.at))
+    if entry.at:
+        is_held = cell.poison.note_death(entry.at, cell.f_prime)
+        effects.append(RequestHeld(entry.at) if is_held else RequestKilled(entry.at))
     return tuple(effects)
 
 

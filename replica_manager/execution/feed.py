@@ -81,6 +81,8 @@ class Feed:
         """
         self.domain = domain
         self.role = role
+        self.active_since = 0
+        """Position from which it is active, if it is."""
         self.power = Power.STARTING
         self.is_linked = False
         self.cursor = 1
@@ -147,6 +149,12 @@ class Feed:
     def _stand_at(self, cursor: int) -> None:
         self.cursor = self.synced_cursor = cursor
         self.previous = self.confirmed = cursor - 1
+
+    def take_role(self, role: Role, position: int) -> None:
+        """The domain has another role from this position on."""
+        if role is Role.ACTIVE and self.role is not Role.ACTIVE:
+            self.active_since = position
+        self.role = role
 
     def await_state(self, point: int) -> None:
         """The fresh domain will be filled with the state at `point`: updates from there on are kept for it."""
@@ -334,9 +342,17 @@ class Feed:
             self.cursor += 1
             self._note_confirmed()
             return True
-        if record.is_held or record.is_frozen:
+        if record.is_held or record.is_frozen or self._waits_for_survivor(record):
             return False
         return self._execute(record, out)
+
+    def _waits_for_survivor(self, record: RequestRecord) -> bool:
+        """Whether this domain was activated after another one had died of the number, and nobody has lived through it.
+
+        Those that were active before are fed it in any case, and one of them is correct: it votes, or it dies too and
+        the number is held before this domain has met it.
+        """
+        return 0 < record.deadly_at <= self.active_since and not record.votes and record.stable_digest is None
 
     def _execute(self, record: RequestRecord, out: list[ToWrapper]) -> bool:
         if self.executing and self._bytes_in_flight + record.payload_bytes > EXECUTE_BYTES_IN_FLIGHT_MAX:

@@ -20,6 +20,7 @@ class RequestRecord:
 
     __slots__ = (
         "client",
+        "deadly_at",
         "first_vote_ms",
         "is_complete",
         "is_contested",
@@ -61,6 +62,8 @@ class RequestRecord:
         self.first_vote_ms = 0
         self.stalled_ms: int | None = None
         """When its vote diverged, or stayed out for too long; None: neither."""
+        self.deadly_at = 0
+        """Position at which the cell learned that a domain ended while it executed this; 0: none has."""
         self.is_held = False
         """Whether no domain may be fed it: it stopped more domains than the bound allows."""
         self.is_frozen = False

@@ -105,8 +105,9 @@ class FaultHandling:
             return
         self.clock.watch(record.sequence, now_ms, has_vote=bool(record.votes))
         outcome = self._voter.outcome_of(record)
-        if isinstance(outcome, Exceeded) or record.is_held or record.is_frozen:
-            # More than f' faults: activating more domains can only lose their state.
+        is_deadly = record.deadly_at > 0 and not record.votes
+        if isinstance(outcome, Exceeded) or record.is_held or record.is_frozen or is_deadly:
+            # More than f' faults, perhaps: activating more domains can only lose their state.
             self._set_alert(False, output)
             return
         share = self.clock.share(now_ms)

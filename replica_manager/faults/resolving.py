@@ -25,6 +25,12 @@ class Resolving:
         self._feeds = feeds
         self._voter = voter
 
+    def on_killed(self, sequence: int) -> None:
+        """A domain stopped at this number: another one that takes its place waits until somebody lives through it."""
+        record = self._requests.get(sequence)
+        if record is not None:
+            record.deadly_at = self._cell.sequence
+
     def on_held(self, sequence: int, output: CoreOutput) -> None:
         """More than `f'` domains stopped at this number: no further one is fed it."""
         record = self._requests.get(sequence)
@@ -52,7 +58,7 @@ class Resolving:
         if effect.objection:
             self._voter.recount()
         elif effect.action == "retry":
-            record.is_held = False
+            record.is_held, record.deadly_at = False, 0
         elif record.stable_digest is None:
             self._give_up_who_executed(effect.sequence, output)
             self._voter.record_skip(record)

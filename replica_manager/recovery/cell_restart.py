@@ -150,6 +150,8 @@ class CellRestart:
         its end is read when peers have met, and after such a restart it may go on.
         """
         settled = effect.settled_through
+        for record in self._requests.records(1):
+            record.deadly_at = 0  # everybody has to execute it again
         for record in self._requests.records(self._buffer.prefix + 1):
             if record.sequence <= settled:
                 record.is_settled = True

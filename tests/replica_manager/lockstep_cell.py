@@ -12,7 +12,7 @@ from exec_wrapper.wire import ToWrapper
 from replica_manager.cell.entries import CellEntry, encode_entry
 from replica_manager.core_output import CoreOutput
 from replica_manager.core_settings import CoreSettings
-from replica_manager.execution.feed import FeedSettings, PowerAction
+from replica_manager.execution.feed import FeedSettings, Power, PowerAction
 from replica_manager.faults.fault_handling import FaultSettings
 from replica_manager.faults.watch import WatchSettings
 from replica_manager.identifiers import ClientId, DomainId
@@ -174,7 +174,8 @@ class LockstepCell:
         for domain in domains:
             core = self.cores[int(domain[1])]
             for frame in self.paused.pop(domain):
-                core.on_domain_frames(domain, self.domains[domain].receive(frame), self.now_ms)
+                if core.feeds[domain].power is not Power.GONE:
+                    self._hand(core, domain, frame)
         self.settle()
 
     def settle(self) -> None:

@@ -8,6 +8,7 @@ import pytest
 from exec_wrapper.wire import Execute, Executed
 from replica_manager.cell.poison import NO_FRESH_DOMAIN, Poison
 from replica_manager.cell.roles import Role
+from replica_manager.execution.feed import Feed
 from replica_manager.identifiers import ClientId, DomainId
 from replica_manager.intake.port import Outcome
 from tests.replica_manager.lockstep_cell import LockstepCell, RecordingSink
@@ -89,8 +90,49 @@ def test_l13_a_request_that_killed_more_than_f_domains_is_fed_to_no_further_one(
     assert poisoned.outcomes() == []
 
 
-def test_l13_planted_without_holding_it_kills_every_domain() -> None:
+def _one_died_while_the_other_is_slow() -> tuple[LockstepCell, RecordingSink]:
+    """Of the two active domains; the sleepers are already called for in the dead one's place."""
+    cell = LockstepCell(is_repairing=False)
+    for domain in cell.domains.values():
+        domain.__class__ = Vulnerable
+    sink = RecordingSink()
+    client = cell.open_client(0, sink)
+    cell.submit(0, sink, client, 1, b"append a x")
+    cell.pause(ACTIVE_1)
+    cell.submit(0, sink, client, 2, b"set poison 1")
+    cell.pass_time(1_000)
+    assert cell.cores[0].cell.domains[ACTIVE_0].role is Role.RETIRED
+    return cell, sink
+
+
+def test_l13_who_takes_a_dead_ones_place_is_not_fed_what_it_died_of_before_another_one_has_lived_through_it() -> None:
+    """The second one to die may be slow: by then the sleepers would have died before it, and no state be left."""
+    cell, sink = _one_died_while_the_other_is_slow()
+    cell.proceed(ACTIVE_1)
+    cell.pass_time(5_000)
+    assert cell.told("request_held")
+    assert cell.told("domain_suspected") == []
+    for sleeper in (PASSIVE_0, PASSIVE_1):
+        assert cell.cores[0].cell.domains[sleeper].role is not Role.RETIRED
+        assert cell.domains[sleeper].rows == {b"a": b"x"}
+    assert len(sink.replies) == 1
+
+
+def test_l13_what_only_one_domain_died_of_is_answered_as_soon_as_another_one_has_lived_through_it() -> None:
+    """It was that domain's own fault, at that moment by chance."""
+    cell, sink = _one_died_while_the_other_is_slow()
+    for name in (ACTIVE_1, PASSIVE_0, PASSIVE_1):
+        cell.domains[name].__class__ = FakeDomain
+    assert len(sink.replies) == 1
+    cell.proceed(ACTIVE_1)
+    cell.pass_time(1_000)
+    assert [outcome for _, _, outcome, _ in sink.replies] == [Outcome.ANSWERED] * 2
+    assert cell.told("request_held") == []
+
+
+def test_l13_planted_without_holding_it_kills_every_domain(monkeypatch: pytest.MonkeyPatch) -> None:
     """The scenario above finds it: all state is lost."""
+    monkeypatch.setattr(Feed, "_waits_for_survivor", lambda _feed, _record: False)
     state = PoisonedCell(poison=NeverHolds).cell.cores[0].cell
     assert {record.role for record in state.domains.values()} == {Role.RETIRED}
 
