@@ -52,7 +52,7 @@ class Faults:
         self.budget = Budget(options.f, servers)
         self.operator = Operator(world, self.budget, history)
         self._domains = DomainFaults(world, self.budget, servers, options)
-        self._servers_off = ServerFaults(world, self.budget, servers, witnesses, options, self._after)
+        self.of_servers = ServerFaults(world, self.budget, servers, witnesses, options, self._after)
         self._plan_members()
         self._plan_domains()
         for _ in range(options.short_cuts):
@@ -100,12 +100,12 @@ class Faults:
             self._try(self._when(), self._restart_witness)
         for index in range(server_count):
             is_isolation = options.isolation and index == 0
-            lose = self._isolate if is_isolation else self._servers_off.crash
+            lose = self._isolate if is_isolation else self.of_servers.crash
             self._try(self._when(), lose)
         for _ in range(options.relapses):
-            self._try(self._when(), self._servers_off.relapse)
+            self._try(self._when(), self.of_servers.relapse)
         for index in range(options.power_losses):
-            lose_power = partial(self._servers_off.lose_power, is_first=index == 0)
+            lose_power = partial(self.of_servers.lose_power, is_first=index == 0)
             self._try(self._when(), lose_power)
 
     def _crash_witness(self) -> bool:

@@ -55,6 +55,18 @@ class ServerFaults:
             self._end(server)
         return True
 
+    def crash_of(self, server: SimulatedServer) -> None:
+        """This very server's machine ends, and comes back when the others have gone on without it."""
+        self._budget.away.add(server.number)
+        server.lose_power()
+        self._start_later(server, self._world.random.randrange(*LATE_US))
+
+    def restart_of(self, server: SimulatedServer) -> None:
+        """This very server's manager ends, and starts again at once."""
+        self._budget.away.add(server.number)
+        server.stop(with_domains=False)
+        self._start_later(server, self._world.random.randrange(*SOON_US))
+
     def _end(self, server: SimulatedServer) -> None:
         draw = self._world.random
         if not server.is_up:
