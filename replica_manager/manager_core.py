@@ -264,6 +264,7 @@ class ManagerCore:
                 self.recovery.on_began(effect, output)
             case RecoveryRefused(token=token):
                 self._event("recovery_refused", token=token)
+                self.recovery.on_refused(token)
             case RecoveryEnded():
                 self.recovery.on_ended(effect, now_ms, output)
             case RestartWanted():

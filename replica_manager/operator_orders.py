@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from replica_manager.cell.recoveries import LIGHTWEIGHT, RESILIENT
 from replica_manager.cell.roles import DomainRecord, Role
 from replica_manager.control.control_socket import Handler
 from replica_manager.control.errors import RequestRefused
@@ -26,7 +27,13 @@ class OperatorOrders:
 
     def by_name(self) -> dict[str, Handler]:
         """Return the handlers for the control socket."""
-        return {"resolve": self.resolve, "activate": self.activate, "retire": self.retire, "leave": self.leave}
+        return {
+            "resolve": self.resolve,
+            "activate": self.activate,
+            "retire": self.retire,
+            "recover": self.recover,
+            "leave": self.leave,
+        }
 
     async def resolve(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Decide about an open request: `sequence`, and `skip` or `retry` as `action`.
@@ -54,6 +61,27 @@ class OperatorOrders:
         record = self._domain(parameters, Role.PASSIVE, Role.ACTIVE, Role.STARTING)
         self._server.order_retirement(record.domain, str(parameters.get("reason") or "the operator retired it"))
         return await self._await_role(record.domain, Role.RETIRED)
+
+    async def recover(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Begin a proactive recovery, of the wanted `kind`; return its number.
+
+        Raises:
+            RequestRefused: one is under way.
+        """
+        kind = parameters.get("kind", LIGHTWEIGHT)
+        if kind not in (LIGHTWEIGHT, RESILIENT):
+            raise RequestRefused("bad_request", f"kind is {LIGHTWEIGHT} or {RESILIENT}")
+        self._require_serving()
+        asked, token = self._server.core.recovery.asked, self._server.order_recovery(str(kind))
+        for _ in range(round(EFFECT_S / LOOK_S)):
+            if asked[token] is not None:
+                break
+            await asyncio.sleep(LOOK_S)
+        number = asked.pop(token)
+        if number:
+            return {"number": number, "kind": kind}
+        why = "it was not ordered in time" if number is None else "one is under way, or the cell restarts"
+        raise RequestRefused("no_effect", f"no recovery was begun: {why}", "see spare status")
 
     def leave(self, _parameters: dict[str, Any]) -> dict[str, Any]:
         """Have this server leave the cell and its process end; answers before that."""

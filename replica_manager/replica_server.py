@@ -460,6 +460,14 @@ class ReplicaServer:
         finally:
             self._resolving.pop(token, None)
 
+    def order_recovery(self, kind: str) -> int:
+        """Begin a proactive recovery; return the token under which `core.recovery.asked` tells what came of it."""
+        token = int.from_bytes(os.urandom(7))
+        self.core.recovery.asked[token] = None
+        self.core.order_recovery(kind, token)
+        self._touch()
+        return token
+
     def order_activation(self, domain: DomainId) -> None:
         """Have a passive domain become active."""
         self.core.order_activation(domain)

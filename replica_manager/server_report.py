@@ -6,6 +6,7 @@ The keys are the JSON of `spare status -o json` and `spare explain -o json`.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from replica_manager.cell.recoveries import Recovery, Renewal
 from replica_manager.cell.roles import DomainRecord, Role
 from replica_manager.execution.feed import Feed, Power
 from replica_manager.execution.request_log import RequestRecord
@@ -39,6 +40,8 @@ def cell_report(core: ManagerCore) -> dict[str, Any]:
         "suspected": _reasons(core, lambda record: record.suspicion if record.role is not Role.RETIRED else ""),
         "convicted": _reasons(core, lambda record: record.reason if record.reason.startswith("convicted") else ""),
         "repair": repair_report(core),
+        "recovery": recovery_report(core),
+        "last_recovery": core.recovery.last,
         "stuck_request": stuck_request(core),
         "open_requests": core.requests.last - core.buffer.prefix,
     }
@@ -61,6 +64,40 @@ def repair_report(core: ManagerCore) -> dict[str, Any] | None:
     elif fresh in core.feeds and core.feeds[fresh].power is not Power.STARTING:
         report["step"] = "waits for agreed state"
     return report
+
+
+def recovery_report(core: ManagerCore) -> dict[str, Any] | None:
+    """Return how far the proactive recovery that is under way is, server by server; None: none is."""
+    current = core.cell.recoveries.current
+    if current is None:
+        return None
+    steps = [
+        {"server": one.server, "next": one.fresh or None, "step": _renewal_step(core, current, one)}
+        for one in current.renewals
+    ]
+    return {
+        "number": current.number,
+        "kind": current.kind,
+        "stage": current.stage,
+        "point": current.point or None,
+        "servers": steps,
+        "renewed": list(current.renewed),
+        "given_up": {str(server): reason for server, reason in current.given_up},
+    }
+
+
+def _renewal_step(core: ManagerCore, current: Recovery, renewal: Renewal) -> str:
+    if renewal.is_leaving:
+        return f"{renewal.successor} takes over from {renewal.old}"
+    if renewal.is_filled:
+        return "waits for its turn"
+    filling = core.repair.filling
+    if filling is not None and filling.domain == renewal.fresh:
+        done, total = filling.progress
+        return f"takes its state, {done} of {total} parts"
+    if renewal.fresh:
+        return "waits for agreed state" if current.point else "is booted"
+    return "boots" if current.turn == renewal.server else "waits to boot"
 
 
 def stuck_request(core: ManagerCore) -> dict[str, Any] | None:

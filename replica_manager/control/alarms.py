@@ -48,6 +48,7 @@ RULES: Sequence[AlarmRule] = (
     AlarmRule("domain_convicted", "role_changed", _is_conviction),
     AlarmRule("repair_failing", "repair_retried", _is_repeated),
     AlarmRule("repair_failing", "domain_gone", _is_failed_boot),
+    AlarmRule("recovery_incomplete", "recovery_incomplete"),
     AlarmRule("state_part_damaged", "state_part_damaged"),
     AlarmRule("fencing_failed", "fencing_failed"),
     # What is below the cell fails.

@@ -7,6 +7,8 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
+DYING_S = 10.0
+"""For what was killed to be gone; what has left the command's session keeps the pipe open longer."""
 OUTPUT_BYTES_SHOWN = 300
 """Of what a command wrote before it failed; the rest is dropped."""
 
@@ -42,6 +44,9 @@ async def run_command(words: Sequence[str], environment: Mapping[str, str], stdi
         if process.returncode is None or process.stdout is None or not process.stdout.at_eof():
             _kill_group(process.pid)
             await process.wait()
+            # Its children die when the system comes to it; until then the pipe is open, and this loop may end before.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(_finish(process), DYING_S)
     code = process.returncode
     assert code is not None, "it has ended"
     if code == 0:

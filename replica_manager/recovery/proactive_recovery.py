@@ -69,6 +69,10 @@ class ProactiveRecovery:
         self._ordered_ms = 0
         self._seen: tuple[object, ...] = ()
         self._seen_ms = now_ms
+        self.last: dict[str, object] | None = None
+        """What came of the last one; None: none has ended since this process started."""
+        self.asked: dict[int, int | None] = {}
+        """What an operator asked for here, by token → number of the recovery; 0: refused; None: not ordered yet."""
 
     # -- what happens ------------------------------------------------------------------------------------------
 
@@ -78,8 +82,15 @@ class ProactiveRecovery:
 
     def on_began(self, effect: RecoveryBegan, output: CoreOutput) -> None:
         """A recovery is under way."""
+        if effect.token in self.asked:
+            self.asked[effect.token] = effect.number
         data = {"number": effect.number, "recovery": effect.kind, "token": effect.token}
         output.events.append(NamedEvent("recovery_began", data))
+
+    def on_refused(self, token: int) -> None:
+        """Another one is under way."""
+        if token in self.asked:
+            self.asked[token] = 0
 
     def on_ended(self, effect: RecoveryEnded, now_ms: int, output: CoreOutput) -> None:
         """A recovery has ended."""
@@ -92,6 +103,7 @@ class ProactiveRecovery:
             "renewed": list(effect.renewed),
             "given_up": {str(server): reason for server, reason in effect.given_up},
         }
+        self.last = data
         output.events.append(NamedEvent("recovery_incomplete" if effect.given_up else "recovery_complete", data))
 
     # -- time --------------------------------------------------------------------------------------------------
@@ -113,7 +125,7 @@ class ProactiveRecovery:
             self._maybe_give_up_old(renewal, now_ms, output)
 
     def order(self, kind: str, token: int, output: CoreOutput) -> None:
-        """Begin a recovery, as the operator wishes."""
+        """Begin a recovery; `asked` tells what comes of it if `token` is in it."""
         output.proposals.append(encode_entry(RecoveryBegun(kind, self._cell.recoveries.begun_count + 1, token)))
 
     def _maybe_begin(self, now_ms: int, output: CoreOutput) -> None:

@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, _Lazy] = {
     "resolve": _Lazy("orders", "resolve", "Decide about a request that stays open."),
     "activate": _Lazy("orders", "activate", "Make a passive domain active."),
     "retire": _Lazy("orders", "retire", "Give up a domain; a fresh one takes its place."),
+    "recover": _Lazy("recover", "recover", "Replace every server's oldest domain by a fresh one."),
     "checkpoint": _Lazy("checkpoint", "checkpoint", "Compare the state of all domains at one agreed position."),
     "proxy": _Lazy("proxy", "proxy", "Serve HTTP clients, and repeat their requests when a server dies."),
     "image": _Lazy("image", "image", "Build and check images of virtual machines."),

@@ -5,6 +5,7 @@ from typing import Any
 
 from replica_manager.control.cell_view import CellView
 from replica_manager.control.cli.output import bytes_text, seconds_text, state_text, table
+from replica_manager.control.recovery_wait import merged_recovery, recovery_text
 
 SERVER_COLUMNS = (
     *("SERVER", "STATE", "LEADER", "DELIVERED", "STABLE", "BUFFERED", "REFRESHES", "LAST REFRESH"),
@@ -72,6 +73,9 @@ def trouble_lines(view: CellView) -> list[str]:
         lines += [_silence_line(server, row) for row in answer.get("silent_servers", ())]
         if answer.get("repair"):
             lines.append(f"server {server} repairs: {repair_text(answer['repair'])}")
+    recovery = merged_recovery(view)
+    if recovery is not None:
+        lines.append(f"recovery {recovery['number']} ({recovery['kind']}) is {recovery_text(recovery)}")
     if newest.get("stuck_request"):
         lines += _stuck_lines(newest["stuck_request"])
     return lines
