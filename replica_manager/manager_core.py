@@ -439,8 +439,8 @@ class ManagerCore:
                 self.values.answer(server, message, self._output)
             case Result():
                 self.values.take(message, self.voter)
-            case StateDigests(domain=domain, point=point, content_digest=content_digest):
-                if self.board.report(DomainId(domain), point, content_digest):
+            case StateDigests(domain=domain, point=point, is_complete=is_complete, content_digest=content_digest):
+                if is_complete and self.board.report(DomainId(domain), point, content_digest):
                     self._close_points([point])
                 self.answers.note_state(message)
                 self.repair.on_state_digests(message, self._output)
@@ -580,6 +580,7 @@ class ManagerCore:
         if self.standing is Standing.SERVING:
             self.faults.on_timer(now_ms, self._output)
             self.recovery.on_timer(now_ms, self._output)
+        self.answers.tell_states(self._output)
         self.repair.on_timer(now_ms, self._output)
         self.membership.on_timer(now_ms, self._output)
         for domain, reason in self.watch.on_timer(now_ms, self.faults.clock.limit_ms, self._output):

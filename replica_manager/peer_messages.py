@@ -57,14 +57,19 @@ class Result(_PeerMessage, frozen=True, tag=43):
 
 
 class StateDigests(_PeerMessage, frozen=True, tag=44):
-    """What state a domain of the sender gave at a point."""
+    """What state a domain of the sender gives at a point: some of its parts, while others may still come."""
 
     domain: str
     point: int
+    first: int
+    """Index of the first of these parts."""
     part_digests: list[bytes]
-    """SHA-256(point ‖ index ‖ end flag ‖ bytes) of each part."""
+    """SHA-256(point ‖ index ‖ end flag ‖ bytes) of each part from there on."""
+    is_complete: bool
+    """Whether the last of them is the last part of the state."""
     content_digest: bytes
-    """SHA-256 over the parts' bytes with their lengths: equal for equal states at different points."""
+    """With the last part, SHA-256 over the parts' bytes with their lengths: equal for equal states at different
+    points."""
 
 
 class Position(_PeerMessage, frozen=True, tag=45):

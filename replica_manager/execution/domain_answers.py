@@ -31,7 +31,7 @@ from replica_manager.recovery.repair import Repair
 from replica_manager.recovery.state_digests import CheckpointBoard, StateOrderError, StateReader
 from replica_manager.recovery.state_vote import StateVote
 from replica_manager.updates.update_buffer import UpdateBuffer
-from replica_manager.voting.vote_count import Stable, vote_digest
+from replica_manager.voting.vote_count import vote_digest
 from replica_manager.voting.voter import Voter
 
 STATE_CREDIT = 4
@@ -64,8 +64,10 @@ class DomainAnswers:
         self._readers: dict[DomainId, StateReader] = {}
         self._late_parts: dict[DomainId, tuple[int, int]] = {}
         """The newest point of each domain whose stream was stopped, and how many parts of it may still come."""
-        self._reports: dict[DomainId, StateDigests] = {}
-        """The newest state digests of each local domain: told again until the point is closed."""
+        self._given: dict[DomainId, StateReader] = {}
+        """What each local domain has given last: told again until the point is closed."""
+        self._told: dict[DomainId, int] = {}
+        """How many of its parts the others were told of."""
         self._state_vote: StateVote | None = None
         """What domains of all servers gave at the newest point."""
         self._completed_points: list[int] = []
@@ -137,7 +139,7 @@ class DomainAnswers:
             return
         del self._readers[feed.domain]
         feed.on_state_given(part.point)
-        self._report(StateDigests(feed.domain, part.point, reader.part_digests, reader.content_digest), output)
+        self._tell_state(feed.domain, reader, output)
 
     def _was_on_its_way(self, domain: DomainId, point: int) -> bool:
         """Whether a part was asked for before its stream was stopped: no more of them than there was credit for."""
@@ -147,23 +149,32 @@ class DomainAnswers:
         self._late_parts[domain] = (cancelled, left - 1)
         return True
 
-    def _report(self, report: StateDigests, output: CoreOutput) -> None:
-        domain = DomainId(report.domain)
-        self._reports[domain] = report
+    def tell_states(self, output: CoreOutput) -> None:
+        """Tell of parts that have come since the last call, so that they are voted on while the rest still streams."""
+        point = self._cell.state_point
+        for domain, reader in list(self._readers.items()):
+            is_wanted = point is not None and point.point == reader.point and point.domains
+            if is_wanted and len(reader.part_digests) > self._told.get(domain, 0):
+                self._tell_state(domain, reader, output)
+
+    def _tell_state(self, domain: DomainId, reader: StateReader, output: CoreOutput) -> None:
+        report = _report_of(domain, reader, self._told.get(domain, 0))
+        self._told[domain] = len(reader.part_digests)
         output.broadcasts.append(report)
         self.note_state(report)
-        if self._board.report(domain, report.point, report.content_digest):
+        if reader.is_complete and self._board.report(domain, report.point, report.content_digest):
             self._completed_points.append(report.point)
         self._repair.on_state_digests(report, output)
 
     def note_state(self, report: StateDigests) -> None:
-        """A domain, here or elsewhere, has given its whole state."""
+        """A domain, here or elsewhere, has given parts of its state."""
         point = self._cell.state_point
         if point is None or point.point != report.point:
             return
         if self._state_vote is None or self._state_vote.point.point != point.point:
             self._state_vote = StateVote(point)
-        self._state_vote.report(DomainId(report.domain), report.part_digests)
+        domain, parts = DomainId(report.domain), report.part_digests
+        self._state_vote.report(domain, report.first, parts, is_complete=report.is_complete)
 
     def _refuse_excess(self, part: StatePart) -> None:
         """A state that is longer than the agreed one differs from it, and may never end.
@@ -175,8 +186,8 @@ class DomainAnswers:
         if vote is None or vote.point.point != part.point:
             return
         is_counted = self._cell.is_counted
-        outcome = vote.outcome(self._cell.threshold, self._cell.f_prime, is_counted, is_counted)
-        if isinstance(outcome, Stable) and part.index >= len(vote.parts_of(outcome.digest)):
+        vote.judge(self._cell.threshold, self._cell.f_prime, is_counted, is_counted)
+        if vote.is_whole and part.index >= len(vote.agreed):
             raise StateOrderError(f"gave part {part.index} at {part.point}, beyond the end of the agreed state")
 
     def forget(self, domain: DomainId) -> None:
@@ -200,8 +211,8 @@ class DomainAnswers:
 
     def state_reports(self, point: int) -> list[StateDigests]:
         """Return what local domains said at the open point: peers may have missed it.  Older ones are forgotten."""
-        self._reports = {domain: report for domain, report in self._reports.items() if report.point == point}
-        return list(self._reports.values())
+        self._given = {domain: reader for domain, reader in self._given.items() if reader.point == point}
+        return [_report_of(domain, reader, 0) for domain, reader in self._given.items() if self._told.get(domain)]
 
     def pump(self, feed: Feed, buffer: UpdateBuffer, output: CoreOutput) -> None:
         """Hand a domain what can be handed now."""
@@ -210,7 +221,8 @@ class DomainAnswers:
         for frame in frames:
             output.frames.append((feed.domain, frame))
             if isinstance(frame, TakeState):
-                self._readers[feed.domain] = StateReader(frame.point)
+                self._readers[feed.domain] = self._given[feed.domain] = StateReader(frame.point)
+                self._told[feed.domain] = 0
                 output.frames.append((feed.domain, NextPart(STATE_CREDIT)))
 
     def flush_votes(self, output: CoreOutput) -> None:
@@ -218,3 +230,8 @@ class DomainAnswers:
         for domain, (sequences, digests) in self._votes.items():
             output.broadcasts.append(Votes(domain, sequences, b"".join(digests)))
         self._votes.clear()
+
+
+def _report_of(domain: DomainId, reader: StateReader, first: int) -> StateDigests:
+    content = reader.content_digest if reader.is_complete else b""
+    return StateDigests(domain, reader.point, first, reader.part_digests[first:], reader.is_complete, content)

@@ -44,7 +44,7 @@ from replica_manager.peer_messages import FetchPart, Part, StateDigests
 from replica_manager.recovery.filling import Filling
 from replica_manager.recovery.state_vote import StateVote
 from replica_manager.updates.update_buffer import UpdateBuffer
-from replica_manager.voting.vote_count import Diverged, Exceeded, Stable
+from replica_manager.voting.vote_count import Diverged, Exceeded
 
 ATTEMPTS_MAX = 3
 """Points ordered for one fresh domain before another one is tried."""
@@ -275,23 +275,25 @@ class Repair:
             self._is_ordered = False
 
     def on_state_digests(self, report: StateDigests, output: CoreOutput) -> None:
-        """A domain, here or elsewhere, has given its whole state."""
+        """A domain, here or elsewhere, has given parts of its state."""
         vote = self._vote
         if vote is None or report.point != vote.point.point or self._fresh is None:
             return
-        if vote.report(DomainId(report.domain), report.part_digests):
+        domain, parts = DomainId(report.domain), report.part_digests
+        if vote.report(domain, report.first, parts, is_complete=report.is_complete):
             self._judge(vote, output)
 
     def _judge(self, vote: StateVote, output: CoreOutput) -> None:
         cell = self._cell
-        match vote.outcome(cell.threshold, cell.f_prime, cell.is_counted, self._is_present):
-            case Stable(digest=digest, dissenters=dissenters):
-                self._convict(dissenters, vote.point.point, output)
-                if self.filling is None:
-                    self._begin_filling(vote, digest, output)
+        outcome = vote.judge(cell.threshold, cell.f_prime, cell.is_counted, self._is_present)
+        self._convict(vote.dissenters(), vote.point.point, output)
+        # Half a state cannot be taken back.  A recovery that ends early costs a boot ahead; a repair that does, time.
+        if vote.is_whole or (vote.agreed and vote.point.kind == RECOVERY):
+            self._fill(vote, output)
+        match outcome:
             case Diverged() | Exceeded():
-                if not any(map(self._is_present, vote.missing)):
-                    self._try_again("the states that were given differ, or are too few", output)
+                # Whatever those who have not given theirs may still say.
+                self._try_again("the states that were given differ, or are too few", output)
             case _:
                 pass
 
@@ -305,13 +307,22 @@ class Repair:
                 entry = Convicted(domain, point, f"its state at {point} differs", self._cell.sequence)
                 output.proposals.append(encode_entry(entry))
 
-    def _begin_filling(self, vote: StateVote, digest: bytes, output: CoreOutput) -> None:
+    def _fill(self, vote: StateVote, output: CoreOutput) -> None:
         assert self._fresh is not None
-        givers = sorted(vote.givers_of(digest), key=lambda domain: (int(server_of(domain)) != self._server, domain))
-        point = vote.point.point
-        self.filling = Filling(self._fresh, point, self._settings.feed.state_format, vote.parts_of(digest), givers)
-        output.events.append(NamedEvent("repair_state_agreed", {"domain": self._fresh, "point": point}))
+        if self.filling is None:
+            self.filling = self._new_filling(vote)
+        if vote.is_whole and not self.filling.is_whole:
+            self.filling.is_whole = True
+            data = {"domain": self._fresh, "point": vote.point.point, "parts": len(vote.agreed)}
+            output.events.append(NamedEvent("repair_state_agreed", data))
         self._advance(output)
+
+    def _new_filling(self, vote: StateVote) -> Filling:
+        assert self._fresh is not None
+        state_format = self._settings.feed.state_format
+        return Filling(
+            self._fresh, vote.point.point, state_format, vote.agreed, lambda index: vote.copies(index, self._server)
+        )
 
     # -- filling -----------------------------------------------------------------------------------------------
 
@@ -319,17 +330,17 @@ class Repair:
         filling = self.filling
         if filling is None or filling.is_set:
             return
-        for index in filling.wanted():
-            if filling.giver_server == self._server:
-                output.parts_wanted.append(PartWanted(filling.point, filling.giver, index, None))
+        for index, giver in filling.wanted():
+            if int(server_of(giver)) == self._server:
+                output.parts_wanted.append(PartWanted(filling.point, giver, index, None))
             else:
-                output.sends.append((filling.giver_server, FetchPart(filling.point, filling.giver, index)))
+                output.sends.append((int(server_of(giver)), FetchPart(filling.point, giver, index)))
         output.frames.extend((filling.domain, frame) for frame in filling.frames())
 
     def on_part(self, part: Part, output: CoreOutput) -> None:
         """A part was read, here or by a peer."""
         filling = self.filling
-        if filling is None or (part.point, part.domain) != (filling.point, filling.giver):
+        if filling is None or part.point != filling.point or not filling.is_asked(part.index, DomainId(part.domain)):
             return
         if not filling.take(part.index, part.data):
             # Not what its domain gave: the disk that kept it is to blame, or its size is not what it was.
@@ -425,7 +436,11 @@ class Repair:
         assert self._fresh is not None
         domain, self._attempt = self._fresh, self._attempt + 1
         data = {"domain": domain, "attempt": self._attempt, "reason": reason}
-        if self._vote is not None and self._vote.point.kind == RECOVERY and self.filling is None:
+        if (
+            self._vote is not None
+            and self._vote.point.kind == RECOVERY
+            and (self.filling is None or self.filling.waits_for_votes)
+        ):
             self._abort_recovery(reason, output)
             return
         output.events.append(NamedEvent("repair_retried", data))
@@ -469,7 +484,7 @@ class Repair:
         moved = (
             self._attempt,
             self._is_ordered,
-            None if self._vote is None else self._vote.missing,
+            None if self._vote is None else (self._vote.missing, self._vote.part_count),
             None if self.filling is None else self.filling.moved,
             self._cell.open_point,
         )
@@ -539,7 +554,10 @@ class Repair:
                 # Only the order is missing: of a server in no quorum the message to others may be lost.
                 self._is_ready_ordered = self._is_ready_ordered and not self.is_joining
                 return
-            if not filling.waits_for_giver:
+            if filling.waits_for_votes:
+                self._suspect_missing(output)
+                self._try_again("states do not come in time", output)
+            elif not filling.waits_for_giver:
                 self._try_again("the fresh domain does not take its state in", output)
             elif filling.has_tried_all:
                 self._try_again("no copy of the agreed state can be read", output)

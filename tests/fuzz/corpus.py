@@ -150,7 +150,7 @@ def peer_messages() -> list[PeerMessage]:
         StableNotice([17, 18], digest * 2),
         FetchResult(17, digest),
         Result(17, b"reply" * 20, b"update"),
-        StateDigests("s1.g2", 100, [digest] * 4, digest),
+        StateDigests("s1.g2", 100, 3, [digest] * 4, True, digest),
         Position(1000, 998),
         FetchPart(100, "s1.g2", 3),
         Part(100, "s1.g2", 3, b"part of a state"),

@@ -71,7 +71,7 @@ def test_a_busy_sleeper_is_not_given_up_for_what_it_has_confirmed() -> None:
 
 def test_the_largest_messages_of_a_manager_fit_into_a_frame() -> None:
     """What a domain says must not make its manager send what a link cannot carry."""
-    digests = StateDigests("s255.g4294967295", 2**63, [bytes(32)] * PARTS_MAX, bytes(32))
+    digests = StateDigests("s255.g4294967295", 2**63, 0, [bytes(32)] * PARTS_MAX, True, bytes(32))
     result = Result(2**63, b"r" * (VALUE_BYTES_MAX - 1), b"u")
     for message in (digests, result):
         assert len(msgspec.msgpack.encode([message])) <= FRAME_BYTES_MAX

@@ -31,7 +31,7 @@ from replica_manager.recovery.repair import Repair
 from replica_manager.recovery.state_vote import StateVote
 from replica_manager.updates.update_buffer import UpdateBuffer
 from replica_manager.voting.catch_up import CatchUp
-from replica_manager.voting.vote_count import Stable, VoteOutcome
+from replica_manager.voting.vote_count import Pending, VoteOutcome
 from replica_manager.voting.voter import Contradiction
 from tests.simulation.cell.canary import Canary, Plant, in_part
 from tests.simulation.cell.options import Options
@@ -177,10 +177,15 @@ class ReadyTooEarly(Repair):
 class FirstState(StateVote):
     """One state is enough."""
 
-    def outcome(self, *_: object) -> VoteOutcome:
-        """Take the first."""
-        digest = next(iter(self._votes.values()))
-        return Stable(digest, ())
+    def judge(self, *_: object) -> VoteOutcome:
+        """Take what is the longest so far."""
+        first = max(self._given.values(), key=lambda given: len(given.parts))
+        self.agreed[:], self.is_whole = first.parts, first.is_complete
+        return Pending()
+
+    def dissenters(self) -> list[DomainId]:
+        """Nobody."""
+        return []
 
 
 class BelievesFirstState(Repair):
@@ -199,7 +204,7 @@ class AnyPart(Filling):
     def take(self, index: int, data: bytes) -> bool:
         """Take it."""
         if self._handed <= index < self._asked and index not in self._arrived:
-            self._arrived[index] = (index == len(self._digests) - 1, data)
+            self._arrived[index] = (self.is_whole and index == len(self._digests) - 1, data)
             self.moved += 1
         return True
 
@@ -207,10 +212,10 @@ class AnyPart(Filling):
 class AcceptsAnyPart(Repair):
     """Checks no part."""
 
-    def _begin_filling(self, vote: StateVote, digest: bytes, output: CoreOutput) -> None:
-        super()._begin_filling(vote, digest, output)
-        if self.filling is not None:
-            self.filling.__class__ = AnyPart
+    def _new_filling(self, vote: StateVote) -> Filling:
+        filling = super()._new_filling(vote)
+        filling.__class__ = AnyPart
+        return filling
 
 
 class SaysNothingInRounds(FaultHandling):

@@ -13,6 +13,7 @@ from replica_manager.log_keeping import LogKeeping, LogStep
 from replica_manager.manager_core import ManagerCore
 from replica_manager.membership import Membership
 from replica_manager.recovery.cell_restart import CellRestart
+from replica_manager.recovery.filling import Filling
 from replica_manager.recovery.repair import Repair
 from replica_manager.recovery.state_vote import StateVote
 from replica_manager.standing import Standing
@@ -76,10 +77,10 @@ class NeverInAHurry(Feed):
 class ReadyInMemory(Repair):
     """Relies on a state that is not on a disk."""
 
-    def _begin_filling(self, vote: StateVote, digest: bytes, output: CoreOutput) -> None:
-        super()._begin_filling(vote, digest, output)
-        if self.filling is not None:
-            self._feeds[self.filling.domain].__class__ = NeverInAHurry
+    def _new_filling(self, vote: StateVote) -> Filling:
+        filling = super()._new_filling(vote)
+        self._feeds[filling.domain].__class__ = NeverInAHurry
+        return filling
 
     def _maybe_order_ready(self, output: CoreOutput) -> None:
         filling = self.filling
