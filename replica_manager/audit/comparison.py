@@ -54,10 +54,11 @@ class Life:
 
     def covers(self, position: int, now_us: int) -> bool:
         """Whether the log claims to have everything at `position`."""
+        if not 0 < position <= self.newest:
+            return False
         # Several changes at one position are several writes: a reader may come between them.
         is_settled = position < self.newest or self.records[-1].at_us < now_us - SETTLED_US
-        is_told = not any(since < position <= through for since, through in self.gaps)
-        return position <= self.newest and is_settled and is_told
+        return is_settled and not any(since < position <= through for since, through in self.gaps)
 
 
 def lives_of(chain: Chain) -> Sequence[Life]:

@@ -57,6 +57,15 @@ def test_a_changed_byte_names_its_record_wherever_it_is(log: ServerLog, position
     assert log.chain.break_count == 1
 
 
+def test_every_single_bit_that_flips_is_found(log: ServerLog) -> None:
+    """With the head, which knows the last record too."""
+    content, head = log.path.read_bytes(), head_of(log)
+    for index in range(len(content)):
+        changed = content[:index] + bytes((content[index] ^ 1,)) + content[index + 1 :]
+        found = read_chain(changed, 0)
+        assert found.first_break or check_head(found, head), index
+
+
 def test_a_byte_that_makes_a_line_unreadable_names_its_record(log: ServerLog) -> None:
     """And is no torn line: nothing in the chain says so."""
     log.edit(lambda lines: [*lines[:3], b"x" + lines[3], *lines[4:]])
