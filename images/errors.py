@@ -57,3 +57,11 @@ class ImageRefused(ImageError):
 
 class ImageCorrupt(ImageError):
     """Raised when a file of an image is not what its digest says; it must not be booted."""
+
+
+class ImageNotApproved(ImageError):
+    """Raised when a cell boots only approved images and nothing, or not everything, says that this one is."""
+
+
+class ApprovalKeyRefused(ImageError):
+    """Raised when an operator's private key cannot be used or made: missing, readable by others, not Ed25519."""

@@ -55,6 +55,14 @@ class CellPaths:
         """Return the file with the server's named events, one JSON document per line."""
         return self.state_dir / "log" / f"events-{server}.jsonl"
 
+    def audit_log(self, server: int) -> Path:
+        """Return the file with the server's changes of roles and members, a chain of hashes."""
+        return self.state_dir / "log" / f"audit-{server}.log"
+
+    def audit_head(self, server: int) -> Path:
+        """Return the file that says up to which record the server's audit log surely is on the disk."""
+        return self.state_dir / "log" / f"audit-{server}.head"
+
     def witness_event_file(self, witness: int) -> Path:
         """Return the file with the witness's named events."""
         return self.state_dir / "log" / f"witness-events-{witness}.jsonl"

@@ -21,6 +21,7 @@ Milliseconds = Annotated[int, Meta(ge=1, le=86_400_000)]
 """At most a day: more is a mistaken unit."""
 CrashMilliseconds = Annotated[int, Meta(ge=2000, le=86_400_000)]
 """A shorter silence is a scheduling pause or a garbage collection, not a crash (design, "Declaring a crash")."""
+ApprovalPublicKey = Annotated[str, Meta(pattern="^([0-9a-f]{64})?$", description="64 hexadecimal digits")]
 Bytes = Annotated[int, Meta(ge=1024, le=1 << 40)]
 FrameBytes = Annotated[int, Meta(ge=1024, le=(1 << 32) - 1)]
 """A frame's length travels as an unsigned 32-bit number."""
@@ -96,6 +97,13 @@ class HypervisorSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True)
     cpu_weight_background: Share = 0.25
     """Share of a busy CPU for domains that do not serve yet."""
     image_dir: str = "var/images"
+
+
+class ApprovalSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """`[approval]`: which images may be booted."""
+
+    public_key: ApprovalPublicKey = ""
+    """Only images boot that were approved with its private half; empty: every intact image does."""
 
 
 class UpdatesSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -209,6 +217,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     cell: CellSection
     service: ServiceSection
     hypervisor: HypervisorSection = HypervisorSection()
+    approval: ApprovalSection = ApprovalSection()
     updates: UpdatesSection = UpdatesSection()
     recovery: RecoverySection = RecoverySection()
     limits: LimitsSection = LimitsSection()

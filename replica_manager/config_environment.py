@@ -6,13 +6,12 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from replica_manager.config import Config
+from replica_manager.config import Config, ServerSection
 from replica_manager.config_findings import Report
 from replica_manager.config_positions import KeyPath
 
-ImageProblem = Callable[[Path, str, bool], tuple[str, str] | None]
-"""Image directory, name (newest) or `name-digest`, and whether planted faults are allowed → why the image cannot be
-used and what to do about it; `None`: it can."""
+ImageProblem = Callable[[Config, ServerSection], tuple[str, str] | None]
+"""Complete configuration and server → why its image cannot be used and what to do about it; `None`: it can."""
 
 
 def check_environment(config: Config, report: Report, image_problem: ImageProblem | None) -> None:
@@ -33,14 +32,13 @@ def check_environment(config: Config, report: Report, image_problem: ImageProble
 def _check_images(config: Config, report: Report, image_problem: ImageProblem) -> None:
     if config.hypervisor.driver != "libvirt":
         return
-    directory = Path(config.hypervisor.image_dir)
-    seen: set[str] = set()
+    told: set[tuple[str, str]] = set()
     for index, server in enumerate(config.server):
-        if not server.image or server.image in seen or not _is_here(config, server.host):
+        if not server.image or not _is_here(config, server.host):
             continue
-        seen.add(server.image)
-        problem = image_problem(directory, server.image, config.fault_injection)
-        if problem is not None:
+        problem = image_problem(config, server)
+        if problem is not None and problem not in told:
+            told.add(problem)
             own: KeyPath = ("server", index, "image")
             path = own if report.is_given(own) else ("service", "image")
             report.error(path, *problem, uses=(("hypervisor", "driver"),))

@@ -126,6 +126,12 @@ def _check_fault_injection(config: Config, report: Report) -> None:
         report.error(("fault_injection",), "planted faults are for one-machine cells only", uses=(("cell", "kind"),))
 
 
+def _check_approval(config: Config, report: Report) -> None:
+    if config.approval.public_key and config.hypervisor.driver == "subprocess":
+        path: KeyPath = ("approval", "public_key")
+        report.error(path, "child processes are booted from no image: nothing could be approved", uses=(DRIVER,))
+
+
 def _check_state_disk(config: Config, report: Report) -> None:
     path: KeyPath = ("cell", "state_disk_mib")
     size_mib = config.cell.state_disk_mib
@@ -203,6 +209,7 @@ _RULES: Sequence[Callable[[Config, Report], None]] = (
     _check_alarm,
     _check_fencing,
     _check_fault_injection,
+    _check_approval,
     _check_state_disk,
     _check_sizes,
     _check_times,

@@ -1,9 +1,9 @@
 """From the configuration to the specification of a domain.  Pure but for reading the image catalog."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
+from replica_manager.boot_image import boot_image, image_of_disk, open_catalog
 from replica_manager.cell_paths import CellPaths
 from replica_manager.config import Config, ServerSection
 from replica_manager.hypervisor.hypervisor import DomainSpec
@@ -50,7 +50,8 @@ class DomainSpecs:
         Reads the whole image to compare its digests: seconds, not for an event loop.
 
         Raises:
-            ImageError: the image is not in the catalog, is damaged, or misbehaves on purpose and that is not allowed.
+            ImageError: the image is not in the catalog, is damaged or not approved, or misbehaves on purpose and that
+                is not allowed.
         """
         server = int(server_of(domain))
         runtime = self._paths.runtime("server", server)
@@ -67,16 +68,14 @@ class DomainSpecs:
                 command=tuple(self._config.service.command),
                 reuse_disk=reuse_disk,
             )
-        machine = self._machine(domain, channel, storage / f"{domain}.qcow2", console)
-        return replace(machine, reuse_disk=reuse_disk)
+        return self._machine(domain, channel, storage / f"{domain}.qcow2", console, reuse_disk=reuse_disk)
 
-    def _machine(self, domain: DomainId, channel: Path, disk: Path, console: Path) -> DomainSpec:
-        from images.catalog import Catalog  # a cell of child processes needs no images
-
-        catalog = Catalog(Path(self._config.hypervisor.image_dir))
-        wanted = self.image_override or self._server.image
-        image = catalog.resolve(wanted, is_fault_injection_allowed=self._config.fault_injection)
-        catalog.verify_boot_files(image)
+    def _machine(self, domain: DomainId, channel: Path, disk: Path, console: Path, *, reuse_disk: bool) -> DomainSpec:
+        if reuse_disk:
+            image = image_of_disk(self._config, self._server.id, disk)
+        else:
+            image = boot_image(self._config, self._server.id, self.image_override or self._server.image)
+        open_catalog(self._config).verify_boot_files(image)
         return DomainSpec(
             domain_id=domain,
             image=f"{image.name}-{image.digest[:12]}",
@@ -88,4 +87,5 @@ class DomainSpecs:
             initrd=image.initrd,
             disk_base=image.disk,
             cmdline=image.cmdline,
+            reuse_disk=reuse_disk,
         )

@@ -28,6 +28,7 @@ from agreement.output import (
     WitnessUsed,
 )
 from exec_wrapper.wire import FromWrapper, WrapperHello
+from replica_manager.audit.audit_log import AuditLog
 from replica_manager.cell.cell_state import CellState, encode_joiners
 from replica_manager.cell.effects import RequestResolved, StateCompared, StateRefused
 from replica_manager.cell.roles import Role
@@ -122,6 +123,7 @@ class ReplicaServer:
         self._log = LogKeeping(log_entries_max)
         self.has_left = False
         self.recorder: Recorder | None = None
+        self.audit: AuditLog | None = None
         self.fencing: Fencing | None = None
         """What is done about silent servers; only without witnesses."""
         self._is_halted = False
@@ -253,6 +255,8 @@ class ReplicaServer:
             self._rejoin("the log has gone on too far: the domains here cannot be fed what is missing")
             return
         self.core.install_snapshot(sequence, CellState.decode(application))
+        if self.audit is not None:
+            self.audit.skip_to(self.core.cell)
         self._keep_log(self._log.write(self.core.cell))
         self._touch()
 
@@ -359,6 +363,8 @@ class ReplicaServer:
         for reply in output.replies:
             reply.sink.replied(reply.client, reply.number, reply.outcome, reply.reply)
         for event in output.events:
+            if self.audit is not None:
+                self.audit.note(event.kind, event.data)
             self._record(event.kind, event.data)
         for point in output.points:
             self._finish_checkpoint(point)

@@ -19,6 +19,8 @@ from agreement.node import Node
 from agreement.records import PREFIX, PREFIX_END
 from exec_wrapper.wire import FromWrapper, WrapperHello
 from images.errors import ImageError
+from replica_manager.audit.audit_file import AuditFile
+from replica_manager.audit.audit_log import SYNC_INTERVAL_S, AuditLog
 from replica_manager.cell_checkpoints import delete_all_checkpoints
 from replica_manager.cell_paths import CellPaths
 from replica_manager.clean_stop import leave_mark, take_mark
@@ -189,6 +191,7 @@ class ServerAssembly:
             self._stack.push_async_callback(hook.close)
         self.events.record("manager_started", pid=os.getpid(), standing=self._standing.value)
         self._open_storage()
+        self._open_audit()
         settings = core_settings(self._config, self._id)
         core = ManagerCore(settings, monotonic_ms(), self._standing, self._memory.cell, self._clock.wall_us())
         self.server = ReplicaServer(
@@ -201,6 +204,9 @@ class ServerAssembly:
             self._clock,
             self._config.limits.log_entries_max,
         )
+        self.server.audit = self._audit
+        self._audit.open(self._standing.value, core.cell, is_loss=self._has_loss)
+        self._spawn(_every(SYNC_INTERVAL_S, self._audit.tend))
         self._halting.append(self.server.halt)
         # Who rejoins lives on in this process, as another server: this one must not go on beside it.
         self._stack.callback(self.server.halt)
@@ -233,7 +239,9 @@ class ServerAssembly:
 
     def _open_storage(self) -> None:
         directory, durability = self._paths.state("server", self._id), self._config.cell.durability
-        is_complete = take_mark(directory) or durability == "sync" or self.is_loss_accepted
+        is_whole = take_mark(directory) or durability == "sync"
+        is_complete = is_whole or self.is_loss_accepted
+        self._has_loss = self.is_loss_accepted and not is_whole
         try:
             self.storage = SqliteStableStorage(directory / "agreement.db", durability)
         except StorageError as error:
@@ -247,6 +255,17 @@ class ServerAssembly:
         self._standing = self._memory.standing
         if self._memory.objection:
             self.events.record("memory_lost", reason=self._memory.objection)
+
+    def _open_audit(self) -> None:
+        """Before the server is made, so that it is closed after it: nothing is recorded behind the last record."""
+        self._audit = AuditLog(
+            self._id,
+            self._clock.wall_us,
+            AuditFile(self._paths.audit_log(self._id), self._paths.audit_head(self._id)),
+            self._record,
+            is_synced=self._config.cell.durability != "none",
+        )
+        self._stack.callback(self._audit.close)
 
     def _maybe_record(self) -> None:
         if not self._config.service.record:

@@ -54,6 +54,7 @@ RULES: Sequence[AlarmRule] = (
     # What is below the cell fails.
     AlarmRule("storage_failed", "storage_failed"),
     AlarmRule("event_file_failed", "event_file_failed"),
+    AlarmRule("audit_failed", "audit_failed"),
     AlarmRule("recording_failed", "recording_failed"),
     AlarmRule("hypervisor_failed", "hypervisor_failed"),
     AlarmRule("internal_error", "internal_error"),

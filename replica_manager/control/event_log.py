@@ -123,7 +123,7 @@ class EventLog:
             self._file.close()
 
     def _append(self, kind: str, data: dict[str, Any], now_us: int) -> None:
-        values = {key: _plain(value) for key, value in data.items() if key != "text"}
+        values = {key: plain(value) for key, value in data.items() if key != "text"}
         text = str(data["text"]) if "text" in data else _describe(kind, values)
         event = Event(self._next_id, now_us, self._server, kind, text[:TEXT_CHARACTERS_MAX], values)
         self._next_id += 1
@@ -143,7 +143,7 @@ def _describe(kind: str, values: dict[str, Any]) -> str:
     return f"{words}: {details}" if details else words
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return `value` as something that JSON has, cut to a bounded length."""
     if value is None or isinstance(value, bool | int | float):
         return value
@@ -152,9 +152,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return value[:VALUE_CHARACTERS_MAX]
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(element) for element in list(value)[:100]]
+        return [plain(element) for element in list(value)[:100]]
     if isinstance(value, dict):
-        return {str(key): _plain(element) for key, element in list(value.items())[:100]}
+        return {str(key): plain(element) for key, element in list(value.items())[:100]}
     return str(value)[:VALUE_CHARACTERS_MAX]
 
 

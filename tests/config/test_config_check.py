@@ -38,7 +38,7 @@ def findings_of(directory: Path, text: str, *, images: tuple[str, ...] = ("key-v
     """Check `text` on a machine that has `images`."""
     path = directory / "spare.toml"
     path.write_text(text)
-    return check(path, lambda _directory, image, _: None if image in images else (f"no image `{image}`", "build it"))
+    return check(path, lambda _, one: None if one.image in images else (f"no image `{one.image}`", "build it"))
 
 
 def errors_of(directory: Path, text: str) -> list[tuple[int, str]]:

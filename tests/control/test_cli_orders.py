@@ -1,14 +1,12 @@
 """What an operator orders: the plan first, the right server, what it says and with which exit code."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from replica_manager.control.errors import RequestRefused
-from replica_manager.control.event_file import EventFile
-from replica_manager.control.event_log import EventLog
 from tests.control.conftest import LoopThread
 from tests.control.fake_cell import FakeCell
 
@@ -116,36 +114,3 @@ def test_status_says_what_is_wrong_and_how_far_the_repair_is(cell: FakeCell) -> 
     ):
         assert line in shown
     assert len(json.loads(cell.run("status", "-o", "json").stdout)["trouble"]) == 6
-
-
-def record(cell: FakeCell, server: int, *events: tuple[str, Mapping[str, object]]) -> None:
-    """Write a server's event file."""
-    log = EventLog(server, iter(range(1000 + server, 10_000)).__next__, EventFile(cell.paths.event_file(server)))
-    for kind, data in events:
-        log.record(kind, **data)
-    log.close()
-
-
-CHANGE = ("role_changed", {"domain": "s0.g1", "role": "retired", "reason": "convicted: differs", "sequence": 9})
-
-
-def test_history_shows_every_change_once_with_its_evidence(cell: FakeCell) -> None:
-    """All servers record it, and one that starts again a second time."""
-    record(cell, 0, CHANGE, ("refreshed", {"updates": 3}), CHANGE)
-    record(cell, 1, CHANGE, ("membership_changed", {"left_server": 0, "live_servers": [1], "threshold": 2}))
-    changes = json.loads(cell.run("history", "-o", "json").stdout)["changes"]
-    assert [(change["subject"], change["what"], change["servers"]) for change in changes] == [
-        ("s0.g1", "retired", [0, 1]),
-        ("cell", "server 0 left", [1]),
-    ]
-    shown = cell.run("history").output
-    assert "convicted: differs" in shown
-    assert "s0 s1" in shown
-
-
-def test_history_tells_the_lives_of_a_cell_apart(cell: FakeCell) -> None:
-    """After `--fresh` sequence numbers and domains have the same names again."""
-    born = ("manager_started", {"standing": "serving"})
-    record(cell, 0, born, CHANGE, ("manager_started", {"standing": "returning"}), CHANGE, born, CHANGE)
-    changes = json.loads(cell.run("history", "-o", "json").stdout)["changes"]
-    assert len(changes) == 2

@@ -72,6 +72,7 @@ def test_a_whole_cell_without_complete_logs_refuses_unless_the_loss_is_accepted(
     assert "--accept-loss" in err
     cell.ok("cell", "up", "--accept-loss")
     assert asyncio.run(writers.missing()) == []  # the machine itself went on: nothing was lost in truth
+    cell.ok("history", "--verify")
 
 
 def test_one_server_whose_log_is_not_synced_comes_back_as_a_learner(make_cell: Callable[..., LiveCell]) -> None:

@@ -22,6 +22,7 @@ from replica_manager.ordering.member_driver import DriverHandler, monotonic_ms
 from replica_manager.ordering.peer_channel import ChannelHandler, PeerChannel
 from replica_manager.peer_messages import FetchResult, PeerMessage, StableNotice, Votes
 from replica_manager.replica_server import ReplicaServer
+from replica_manager.standing import Standing
 from tests.ordering.peers import S0, S1, W0, Recorder
 from tests.replica_manager.lockstep_cell import core_settings
 from tests.simulation.fake_hypervisor import FakeHypervisor
@@ -33,12 +34,12 @@ from tests.simulation.fake_storage import FakeStableStorage
 class OneServer:
     """The shell of server 0 with a real node, on a network in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, standing: Standing = Standing.SERVING) -> None:
         self.events = EventLog(0, lambda: 0)
         self.stopped: list[str] = []
         self.network = FakePeerNetwork()
         self.server = server = ReplicaServer(
-            ManagerCore(core_settings(0, 1), 0), self.events, self.stopped.append, self.stopped.append
+            ManagerCore(core_settings(0, 1), 0, standing), self.events, self.stopped.append, self.stopped.append
         )
         handler = ChannelHandler(server.on_peer_messages, server.on_peer_up, server.on_peer_down, server.on_peer_event)
         self.channel: PeerChannel[PeerMessage] = PeerChannel(

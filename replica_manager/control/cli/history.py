@@ -11,6 +11,8 @@ from replica_manager.control.cli.options import Settings, config_option, output_
 from replica_manager.control.cli.output import console, print_json, state_text, table, time_text
 
 if TYPE_CHECKING:
+    from replica_manager.audit.chain import Chain
+    from replica_manager.audit.verification import Verification
     from replica_manager.config import Config
 
 ANSWER_TIMEOUT_S = 10.0
@@ -48,29 +50,31 @@ def events(
 @config_option
 @output_option
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Newest changes shown.")
+@click.option(
+    "--verify", "is_verified", is_flag=True, help="Instead, verify the audit logs; exit code 1: they are not intact."
+)
 @click.pass_obj
-def history(settings: Settings, output: str, limit: int) -> int:
-    """Show every change of roles and members, with its evidence, oldest first.
+def history(settings: Settings, output: str, limit: int, is_verified: bool) -> int:
+    """Show every change of roles and members, with its evidence, oldest first, and every server's generations.
 
-    From the event files on this machine, whether the cell runs or not.
+    From the audit logs on this machine, whether the cell runs or not.  Each is a chain of hashes: --verify names the
+    first record of a log that was changed, records that are missing, also at its end, and positions of the agreed order
+    at which the servers' logs contradict each other.
     """
-    from replica_manager.control.audit import read_changes
+    from replica_manager.audit.verification import read_chains
 
-    changes = read_changes(settings.load())[-limit:]
+    config = settings.load()
+    if is_verified:
+        return _verify(config, output)
+    chains = read_chains(config)
+    broken = [server for server, chain in chains.items() if chain.first_break]
     if output == "json":
-        print_json({"changes": [change._asdict() for change in changes]})
-        return ExitCode.OK
-    rows = [
-        [
-            time_text(change.at_us),
-            change.subject,
-            state_text(change.what),
-            _printable(change.evidence),
-            " ".join(f"s{server}" for server in change.servers),
-        ]
-        for change in changes
-    ]
-    console().print(table(("TIME", "SUBJECT", "CHANGE", "EVIDENCE", "KNOWN BY"), rows))
+        _print_history(chains, limit)
+    else:
+        _show_history(chains, limit)
+    if broken:
+        names = ", ".join(f"server {server}" for server in broken)
+        click.echo(f"the audit log of {names} is broken: spare history --verify", err=True)
     return ExitCode.OK
 
 
@@ -89,6 +93,83 @@ def explain(settings: Settings, sequence: int, output: str) -> int:
     else:
         _show_explanation(found)
     return ExitCode.OK
+
+
+def _print_history(chains: "Mapping[int, Chain]", limit: int) -> None:
+    from replica_manager.audit.changes import changes_of, generations_of
+
+    generations = {
+        str(server): [one._asdict() for one in domains] for server, domains in generations_of(chains).items()
+    }
+    changes = [change._asdict() for change in changes_of(chains)[-limit:]]
+    print_json({"changes": changes, "generations": generations})
+
+
+def _show_history(chains: "Mapping[int, Chain]", limit: int) -> None:
+    from replica_manager.audit.changes import changes_of, generations_of
+
+    rows = [
+        [
+            time_text(change.at_us),
+            change.position or None,
+            change.subject,
+            state_text(change.what),
+            _printable(change.evidence),
+            " ".join(f"s{server}" for server in change.servers),
+        ]
+        for change in changes_of(chains)[-limit:]
+    ]
+    columns = ("TIME", "POSITION", "SUBJECT", "CHANGE", "EVIDENCE", "KNOWN BY")
+    out = console()
+    out.print(table(columns, rows, right=("POSITION",)))
+    present = [
+        [
+            f"s{server}",
+            " → ".join(domain.domain.partition(".")[2] for domain in domains),
+            ", ".join(f"{domain.domain} {domain.role}" for domain in domains if domain.role != "retired"),
+        ]
+        for server, domains in generations_of(chains).items()
+    ]
+    if present:
+        out.print(table(("SERVER", "GENERATIONS", "NOW"), present))
+
+
+def _verify(config: "Config", output: str) -> int:
+    import time
+
+    from replica_manager.audit.verification import verify
+
+    found = verify(config, time.time_ns() // 1000)
+    if output == "json":
+        logs = [
+            {
+                "server": log.server,
+                "file": str(log.file),
+                "records": log.record_count,
+                "head": log.head,
+                "problems": list(log.problems),
+                "notes": list(log.notes),
+            }
+            for log in found.logs
+        ]
+        print_json({"ok": found.is_intact, "logs": logs, "contradictions": list(found.contradictions)})
+    else:
+        _show_verification(found)
+    return ExitCode.OK if found.is_intact else ExitCode.ERROR
+
+
+def _show_verification(found: "Verification") -> None:
+    for log in found.logs:
+        state = "BROKEN" if log.problems else "intact"
+        click.echo(f"server {log.server}: {state}: {log.record_count} records in {log.file}; head {log.head or 'none'}")
+        for line in log.problems:
+            click.echo(f"  {_printable(line)}")
+        for line in log.notes:
+            click.echo(f"  note: {_printable(line)}")
+    for line in found.contradictions:
+        click.echo(f"CONTRADICTION: {_printable(line)}")
+    if not found.logs:
+        click.echo("no audit logs on this machine", err=True)
 
 
 def _wanted_servers(config: "Config", servers: tuple[int, ...]) -> list[int]:

@@ -1,4 +1,4 @@
-"""`spare image build|list|verify`."""
+"""`spare image build|list|verify`, and what `image_approval` has."""
 
 import shutil
 import sys
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from replica_manager.control.cli.exit_codes import ExitCode
+from replica_manager.control.cli.image_approval import approve, history, keygen, revoke
 from replica_manager.control.cli.options import DEFAULT_FILE, Settings, config_option, output_option
 from replica_manager.control.cli.output import bytes_text, console, print_json, table
 
@@ -27,7 +28,11 @@ directory_option = click.option(
 
 @click.group()
 def image() -> None:
-    """Build and check what virtual machines are booted from."""
+    """Build, check and approve what virtual machines are booted from."""
+
+
+for _command in (keygen, approve, revoke, history):
+    image.add_command(_command)
 
 
 @image.command()

@@ -1,15 +1,15 @@
-"""Whether the catalog has an image that a configuration names."""
+"""Whether the catalog has an image that a server may boot."""
 
-from pathlib import Path
+from replica_manager.boot_image import boot_image
+from replica_manager.config import Config, ServerSection
 
 
-def image_problem(directory: Path, image: str, is_fault_injection_allowed: bool) -> tuple[str, str] | None:
-    """Return why `image` of the catalog `directory` cannot be used, and what to do; `None`: it can."""
-    from images.catalog import Catalog
+def image_problem(config: Config, server: ServerSection) -> tuple[str, str] | None:
+    """Return why the image of `server` cannot be used, and what to do; `None`: it can."""
     from images.errors import ImageError
 
     try:
-        Catalog(directory).resolve(image, is_fault_injection_allowed=is_fault_injection_allowed)
+        boot_image(config, server.id, server.image)
     except ImageError as error:
         return str(error).rstrip("."), error.hint.rstrip(".")
     return None

@@ -41,7 +41,7 @@ COMMANDS: Mapping[str, _Lazy] = {
     "recover": _Lazy("recover", "recover", "Replace every server's oldest domain by a fresh one."),
     "checkpoint": _Lazy("checkpoint", "checkpoint", "Compare the state of all domains at one agreed position."),
     "proxy": _Lazy("proxy", "proxy", "Serve HTTP clients, and repeat their requests when a server dies."),
-    "image": _Lazy("image", "image", "Build and check images of virtual machines."),
+    "image": _Lazy("image", "image", "Build, check and approve images of virtual machines."),
     "keys": _Lazy("keys", "keys", "Make and renew keys and certificates."),
     "bench": _Lazy("bench", "bench", "Measure, and write a report."),
     "chaos": _Lazy("chaos", "chaos", "Run faults on a schedule under load, and check the outcome."),
