@@ -130,7 +130,7 @@ class Learning:
         if not context.is_removed:
             context.is_removed = True
             context.is_member = False
-            context.outbox.report(Removed(configuration.number))
+            context.outbox.report(Removed(configuration.number, configuration.latest_incarnation(context.own)))
 
     # --- catch up ----------------------------------------------------------------------------------------------
 

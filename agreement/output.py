@@ -88,6 +88,8 @@ class Removed:
     """This incarnation is in no configuration any more: rejoin with a new one."""
 
     configuration: int
+    latest_incarnation: int
+    """Of this server, that any configuration has named: the new one has to be higher."""
 
 
 @dataclass(frozen=True, slots=True)

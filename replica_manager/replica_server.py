@@ -87,7 +87,7 @@ class ReplicaServer:
         core: ManagerCore,
         events: EventLog,
         stop: Callable[[str], None],
-        rejoin: Callable[[str], None],
+        rejoin: Callable[[str, int], None],
         before_first_answer: Callable[[], None] = lambda: None,
         on_standing: Callable[[Standing], None] = lambda _standing: None,
         clock: Clock | None = None,
@@ -99,7 +99,7 @@ class ReplicaServer:
             core: what decides.
             events: takes named events.
             stop: ends the process with a reason.
-            rejoin: has this server come back without its memory, with a reason.
+            rejoin: has this server come back without its memory, with a reason; as an incarnation above the number.
             on_standing: called when this server has become something else to the cell.
             clock: of the machine, by default.
             before_first_answer: called once, before anything is told to a client that must not be forgotten.
@@ -232,10 +232,11 @@ class ReplicaServer:
                         self.fencing.on_suspected(server, monotonic_ms())
                 case ServerRestarted(server=server, incarnation=incarnation):
                     self.events.record("server_restarted", peer=server, incarnation=incarnation)
-                case Removed(configuration=number) | RejoinNeeded(configuration=number):
+                case Removed() | RejoinNeeded():
                     self.has_left = True
-                    self.events.record("removed", configuration=number)
-                    self._rejoin("the cell went on without this server")
+                    self.events.record("removed", configuration=event.configuration)
+                    latest = event.latest_incarnation if isinstance(event, Removed) else 0
+                    self._come_back("the cell went on without this server", latest)
                 case SnapshotWanted(member=member):
                     cell = self.core.cell
                     self.driver.provide_snapshot(member, cell.sequence, cell.encode())
@@ -252,7 +253,7 @@ class ReplicaServer:
         """What lay between is not kept anywhere any more."""
         self.events.record("snapshot_installed", sequence=sequence, bytes=len(application))
         if self.core.standing is not Standing.LEARNING:
-            self._rejoin("the log has gone on too far: the domains here cannot be fed what is missing")
+            self._come_back("the log has gone on too far: the domains here cannot be fed what is missing")
             return
         self.core.install_snapshot(sequence, CellState.decode(application))
         if self.audit is not None:
@@ -385,7 +386,11 @@ class ReplicaServer:
         if output.is_leaving:
             self.driver.propose_change(ServerLeft(own, fenced=False))
         if output.must_rejoin:
-            self._rejoin("the cell went on without this server")
+            self._come_back("the cell went on without this server")
+
+    def _come_back(self, reason: str, latest: int = 0) -> None:
+        """Rejoin without a memory, as an incarnation above every one that this server is known to have had."""
+        self._rejoin(reason, max(latest, self.driver.core.identity.incarnation))
 
     def _propose(self, payload: bytes) -> None:
         try:

@@ -109,10 +109,12 @@ async def run_server(
     """
     standing = Standing.SERVING if is_born else Standing.RETURNING
     clock = OffsetClock(SystemClock())
+    former_incarnation = 0
     while True:
         async with contextlib.AsyncExitStack() as stack:
             assembly = ServerAssembly(config, server_id, stack, standing, clock)
             assembly.vouched, assembly.is_loss_accepted = frozenset(vouched), is_loss_accepted
+            assembly.former_incarnation = former_incarnation
             try:
                 await assembly.build()
             except asyncio.CancelledError:
@@ -123,7 +125,7 @@ async def run_server(
             if code == 0:
                 await asyncio.to_thread(leave_mark, CellPaths.of(config).state("server", server_id))
             return code
-        standing = Standing.LEARNING
+        standing, former_incarnation = Standing.LEARNING, assembly.former_incarnation
 
 
 class ServerAssembly:
@@ -159,6 +161,8 @@ class ServerAssembly:
         self._halting: list[Callable[[], None]] = []
         self.vouched: frozenset[int] = frozenset()
         self.is_loss_accepted = False
+        self.former_incarnation = 0
+        """Of this server, the newest that is known: a clock that was set back gives a lower one, which nobody takes."""
         self._is_leaving = False
         """Whether the operator wants this server to leave the cell, and its process to end then."""
         self.has_failed = False
@@ -346,9 +350,8 @@ class ServerAssembly:
             return Node.recovered(
                 known, settings, members, content, random.Random(), monotonic_ms(), admit, self.vouched
             )
-        return Node.amnesiac(
-            Identity(own, self._clock.wall_us()), settings, members, random.Random(), monotonic_ms(), admit
-        )
+        incarnation = max(self._clock.wall_us(), self.former_incarnation + 1)
+        return Node.amnesiac(Identity(own, incarnation), settings, members, random.Random(), monotonic_ms(), admit)
 
     def _make_domains(self) -> None:
         limits = self._config.limits
@@ -510,11 +513,12 @@ class ServerAssembly:
         self.has_failed = True
         self._end(reason)
 
-    def _rejoin(self, reason: str) -> None:
+    def _rejoin(self, reason: str, former_incarnation: int) -> None:
         if self._is_leaving:
             self._end("the operator had this server leave the cell")
         elif not self.is_over:
             self.has_to_rejoin = True
+            self.former_incarnation = max(self.former_incarnation, former_incarnation)
             self.events.record("rejoining", reason=reason)
             self._end(reason)
 

@@ -77,7 +77,7 @@ def test_a_server_may_leave_on_its_own_wish() -> None:
     cell.propose_change(S2, ServerLeft(2, fenced=True))
     cell.advance(500)
     assert changes(cell) == [ServerLeft(2, fenced=True)]
-    assert Removed(2) in cell.events[S2]
+    assert Removed(2, 1) in cell.events[S2]
     with pytest.raises(NotAMember, match="s2#1 is not in configuration 2"):
         cell.propose(S2, b"x")
 

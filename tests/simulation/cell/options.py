@@ -1,7 +1,7 @@
 """What a seed draws."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agreement.settings import AgreementSettings
@@ -188,3 +188,19 @@ def draw_options(seed: int) -> Options:
         **_draw_returns(draw, crashes, is_faulty=is_faulty),
         **_draw_domain_faults(draw, f, is_faulty=is_faulty),
     )
+
+
+def quiet(f: int) -> Options:
+    """Nothing goes wrong but what a test does."""
+    drawn = draw_options(0)
+    off = {
+        name: type(getattr(drawn, name))()
+        for name in (
+            "is_faulty", "loss", "duplication", "spike", "crashes", "returns", "lost_disks", "relapses", "power_losses",
+            "stays_away", "is_witness_down", "is_witness_restarted", "isolation", "short_cuts", "kinds",
+            "domain_faults", "domain_kills", "latent_faults", "boot_faults", "is_hello_wrong", "is_poisoned",
+            "full_disks", "slow_domain", "clock_steps", "checkpoints", "recoveries", "recovery_updates",
+        )
+    }  # fmt: skip
+    ample = {"own_entries_max": 8192, "open_requests_max": 200, "refresh_updates_max": 10, "power_us_max": 5_000}
+    return replace(drawn, f=f, clients=3, requests_per_client=40, think_us=300_000, **off, **ample)

@@ -70,6 +70,7 @@ class SimulatedServer(SimulatedMember):
         self._plant = plant
         self.clock_offset_us = world.random.randrange(0, 500_000)
         self.hosted = HostedDomains(self, options.power_us_max)
+        self._former_incarnation = 0
         self.on_deliveries = self._deliver
         self.on_events = self._hear
         self.start(Standing.SERVING)
@@ -113,7 +114,7 @@ class SimulatedServer(SimulatedMember):
         known, content = memory.identity, memory.content
         if known is not None:
             return Node.recovered(known, settings, self._members, content, draw, now_ms, self._admit)
-        fresh = Identity(self.own, self.wall_us)
+        fresh = Identity(self.own, max(self.wall_us, self._former_incarnation + 1))
         return Node.amnesiac(fresh, settings, self._members, draw, now_ms, self._admit)
 
     def _connect(self, peer: "SimulatedServer") -> None:
@@ -154,8 +155,10 @@ class SimulatedServer(SimulatedMember):
             self.core.on_peer_down(peer.number)
             self.touch()
 
-    def rejoin(self) -> None:
+    def rejoin(self, latest: int = 0) -> None:
         """End in good order, and come back without memory."""
+        assert self.agreement is not None
+        self._former_incarnation = max(latest, self.agreement.identity.incarnation)
         self.history.event(self.number, "rejoining")
         self.end_life()
         self.storage.sync(self.storage.unsynced_count)
@@ -243,7 +246,7 @@ class SimulatedServer(SimulatedMember):
             self.history.event(self.number, type(event).__name__)
             match event:
                 case Removed() | RejoinNeeded():
-                    self.rejoin()
+                    self.rejoin(event.latest_incarnation if isinstance(event, Removed) else 0)
                     return
                 case SnapshotWanted(member=member):
                     assert isinstance(self.agreement, Node)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.simulation.cell import checkers
 from tests.simulation.cell.history import Operation
+from tests.simulation.cell.options import quiet
 from tests.simulation.cell.rules import RuleBroken
 from tests.simulation.cell.run import Run, draw_options, run_seed
 
@@ -121,3 +122,21 @@ def test_a_planted_difference_of_orders_is_found() -> None:
     order[5], order[6] = order[6], order[5]
     with pytest.raises(RuleBroken, match=r"order|at most once"):
         run.check()
+
+
+def test_a_server_whose_clock_was_set_back_comes_back_all_the_same() -> None:
+    """S4: its new incarnation has to be higher than any that the cell has named, whatever its clock shows."""
+    run = Run(5, quiet(1))
+    server = run.servers[1]
+
+    def again() -> None:
+        if server.is_serving and run.history.events["rejoined"]:
+            server.clock_offset_us -= 3_600_000_000
+            run.faults.of_servers.crash_of(server)
+        else:
+            run.world.after(50_000, again)
+
+    run.world.after(300_000, lambda: run.faults.of_servers.crash_of(server))
+    run.world.after(400_000, again)
+    run.go()
+    assert run.history.events["rejoined"] == 2

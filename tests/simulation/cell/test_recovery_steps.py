@@ -4,7 +4,6 @@ Source: design "Proactive recovery"; "a planner that can be interrupted after an
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
@@ -12,7 +11,7 @@ from replica_manager.cell.recoveries import LIGHTWEIGHT, RESILIENT, Recovery
 from replica_manager.cell.roles import DomainRecord, Role
 from replica_manager.identifiers import DomainId, generation_of
 from tests.simulation.cell.misbehaviour import NeverHello
-from tests.simulation.cell.options import Options, draw_options
+from tests.simulation.cell.options import quiet
 from tests.simulation.cell.run import Run
 from tests.simulation.cell.server import SimulatedServer
 
@@ -33,22 +32,6 @@ STEPS: dict[str, Callable[[Recovery], bool]] = {
     "first switch": lambda now: any(one.switched_at for one in now.renewals),
     "first one through": lambda now: bool(now.renewed),
 }
-
-
-def quiet(f: int) -> Options:
-    """Nothing goes wrong but what a test does."""
-    drawn = draw_options(0)
-    off = {
-        name: type(getattr(drawn, name))()
-        for name in (
-            "is_faulty", "loss", "duplication", "spike", "crashes", "returns", "lost_disks", "relapses", "power_losses",
-            "stays_away", "is_witness_down", "is_witness_restarted", "isolation", "short_cuts", "kinds",
-            "domain_faults", "domain_kills", "latent_faults", "boot_faults", "is_hello_wrong", "is_poisoned",
-            "full_disks", "slow_domain", "clock_steps", "checkpoints", "recoveries", "recovery_updates",
-        )
-    }  # fmt: skip
-    ample = {"own_entries_max": 8192, "open_requests_max": 200, "refresh_updates_max": 10, "power_us_max": 5_000}
-    return replace(drawn, f=f, clients=3, requests_per_client=40, think_us=300_000, **off, **ample)
 
 
 def kill(run: Run, server: SimulatedServer, is_meant: Callable[[DomainRecord], bool]) -> bool:
