@@ -5,6 +5,7 @@ Source: SPARE §4.5; design "Proactive recovery"; `L6`, `L10` (b) of its list of
 
 import pytest
 
+from agreement.changes import ServerLeft
 from exec_wrapper.wire import FromWrapper, StatePart, ToWrapper
 from replica_manager.cell.recoveries import BOOTS_MAX, LIGHTWEIGHT, RESILIENT
 from replica_manager.cell.roles import Role
@@ -318,3 +319,62 @@ def test_a_recovery_that_is_asked_for_while_one_is_under_way_is_refused() -> Non
     cell.pass_time(20_000)
     assert [data["token"] for data in cell.told("recovery_refused")] == [8, 8]
     assert len(outcomes(cell)) == 1
+
+
+# -- what decides ----------------------------------------------------------------------------------------------------
+
+
+def test_l10_a_donor_that_has_not_given_its_state_is_waited_for_and_never_made_active_unproven() -> None:
+    """Enough others agree; this one may still turn out to be wrong, and is: no `Switch` before that."""
+    cell = stored()
+    cell.cores[0].order_checkpoint(1)
+    cell.pass_time(1_000)
+    corrupt(cell, PASSIVE_0)
+    cell.pause(PASSIVE_0)
+    recover(cell, RESILIENT, ms=5_000)
+    assert roles(cell)[NEXT_0] is Role.STARTING, "it holds the agreed state and waits"
+    assert roles(cell)[ACTIVE_0] is Role.ACTIVE
+    cell.proceed(PASSIVE_0)
+    cell.pass_time(20_000)
+    assert convicted(cell) == {PASSIVE_0}
+    assert all(data["domain"] != PASSIVE_0 for data in cell.told("role_changed") if data["role"] == "active")
+    assert_renewed(cell)
+
+
+def test_a_donor_that_never_gives_its_state_is_suspected_and_replaced_first() -> None:
+    """It gets no proof, and no role either."""
+    cell = stored()
+    cell.cores[0].order_checkpoint(1)
+    cell.pass_time(1_000)
+    cell.muted.add(PASSIVE_0)
+    recover(cell, RESILIENT, ms=60_000)
+    assert convicted(cell) == set()
+    assert PASSIVE_0 not in roles(cell)
+    assert all(data["domain"] != PASSIVE_0 for data in cell.told("role_changed") if data["role"] == "active")
+    assert_renewed(cell)
+
+
+def test_sleepers_of_which_one_was_active_do_not_suffice() -> None:
+    """Its state is what it executed, not what was voted on: the recovery that was to be lightweight compares all."""
+    cell = stored()
+    cell.cores[0].order_activation(PASSIVE_0)
+    cell.settle()
+    assert serves(cell)
+    cell.pass_time(5_000)
+    demoted = next(domain for domain, role in roles(cell).items() if role is Role.PASSIVE and domain.startswith("s0"))
+    was_active = cell.cores[0].cell.domains[demoted].was_active
+    recover(cell)
+    assert was_active
+    assert outcomes(cell) == [(RESILIENT, [0, 1], {})]
+    assert_renewed(cell)
+
+
+def test_a_cell_with_one_server_left_renews_it_with_its_own_states_alone_if_they_are_enough() -> None:
+    """Its sleeper alone is fewer than the votes that are needed."""
+    cell = stored()
+    cell.order_change(ServerLeft(1, False))
+    cell.pass_time(2_000)
+    recover(cell)
+    assert [kind for kind, _, _ in outcomes(cell)][-1:] == [RESILIENT]
+    present = {domain: role for domain, role in roles(cell).items() if domain.startswith("s0")}
+    assert sorted(role.value for role in present.values()).count("passive") == 1
