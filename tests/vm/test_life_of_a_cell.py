@@ -1,7 +1,9 @@
 """One cell through its days: sleepers sleep, machines and a server die and are replaced, all stops and starts again."""
 
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +161,34 @@ def test_a_killed_machine_is_replaced(cell: VmCell, role: str) -> None:
         until(lambda: victim in cell.domains("retired"), f"{victim} is retired", BOOT_PATIENCE_S)
         until(cell.is_whole, "redundancy is restored", BOOT_PATIENCE_S)
     assert len(cell.machines()) == 4
+    ledger.require()
+
+
+def test_every_machine_is_renewed_twice_while_a_client_writes(cell: VmCell) -> None:
+    """SPARE §4.5: no write fails or waits; what served at the beginning is gone, with its disks."""
+    first, ledger = {*cell.domains("active"), *cell.domains("passive")}, Ledger(cell)
+    is_over = threading.Event()
+
+    def write() -> None:
+        with framed_users(cell) as users:
+            while not is_over.is_set():
+                ledger.write(users, 1)
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        try:
+            for kind in ("lightweight", "resilient"):
+                written = len(ledger.written)
+                outcome = cell.ask_spare("recover", *(["--resilient"] if kind == "resilient" else []))
+                assert (outcome["recovery"], sorted(outcome["renewed"]), outcome["given_up"]) == (kind, [0, 1], {})
+                assert len(ledger.written) > written, "nobody wrote meanwhile"
+        finally:
+            is_over.set()
+        writing.result()
+    assert not first & {*cell.domains("active"), *cell.domains("passive")}
+    until(lambda: len(cell.machines()) == 4, "the old machines are gone")
+    disks = [path.name for server in cell.config.server for place in server.storage for path in Path(place).iterdir()]
+    assert not [name for name in disks if name.split(".qcow2")[0] in first], disks
     ledger.require()
 
 
