@@ -42,6 +42,7 @@ def cell_report(core: ManagerCore) -> dict[str, Any]:
         "repair": repair_report(core),
         "recovery": recovery_report(core),
         "last_recovery": core.recovery.last,
+        "recoveries": {"begun": cell.recoveries.begun_count, "incomplete_in_a_row": cell.recoveries.debt},
         "stuck_request": stuck_request(core),
         "open_requests": core.requests.last - core.buffer.prefix,
     }

@@ -58,6 +58,12 @@ _SERVER_MEASURES = (
     _Measure(
         "spare_last_refresh_timestamp_seconds", "When it ended, since 1970.", ("last_refresh", "at_us"), False, 1e-6
     ),
+    _Measure("spare_recoveries", "Proactive recoveries that the cell has begun.", ("recoveries", "begun"), True),
+    _Measure(
+        "spare_recoveries_incomplete_in_a_row",
+        "The newest of them that did not renew every server.",
+        ("recoveries", "incomplete_in_a_row"),
+    ),
     _Measure("spare_manager_cpu_seconds", "CPU time of the replica manager.", ("cpu_seconds",), True),
     _Measure("spare_manager_resident_bytes", "Resident memory of the replica manager.", ("rss_bytes",)),
 )

@@ -10,6 +10,7 @@ from collections.abc import Collection
 
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.entries import Stopped, encode_entry
+from replica_manager.cell.state_points import REPAIR
 from replica_manager.core_output import CoreOutput
 
 
@@ -27,7 +28,7 @@ class Abandonment:
     def on_timer(self, now_ms: int, output: CoreOutput) -> None:
         """A tick."""
         point, live = self._cell.state_point, self._cell.live_servers
-        if point is None or not point.domains or point.host in live or point.host in self._learners:
+        if point is None or point.kind != REPAIR or point.host in live or point.host in self._learners:
             self._absent_since_ms = None
         elif self._absent_since_ms is None:
             self._absent_since_ms = now_ms

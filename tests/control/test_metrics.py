@@ -20,6 +20,7 @@ STATUS: dict[str, Any] = {
     "buffer": {"updates": 5, "bytes": 4096},
     "last_refresh": {"at_us": 1_700_000_000_000_000, "updates": 100, "duration_ms": 42.0},
     "refreshes": 9,
+    "recoveries": {"begun": 12, "incomplete_in_a_row": 2},
     "counters": {"votes_sent": 240, "Fsyncs-total": 3, "requests_total": 11},
     "cpu_seconds": 1.5,
     "rss_bytes": 50_000_000,

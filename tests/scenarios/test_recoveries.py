@@ -378,3 +378,14 @@ def test_a_cell_with_one_server_left_renews_it_with_its_own_states_alone_if_they
     assert [kind for kind, _, _ in outcomes(cell)][-1:] == [RESILIENT]
     present = {domain: role for domain, role in roles(cell).items() if domain.startswith("s0")}
     assert sorted(role.value for role in present.values()).count("passive") == 1
+
+
+def test_a_recovery_whose_donors_take_long_is_not_taken_for_a_server_that_has_vanished() -> None:
+    """Nobody is about to join: its next generations are those of live servers."""
+    cell = stored()
+    cell.pause(PASSIVE_0)
+    recover(cell, ms=15_000)
+    assert not [data for data in cell.told("role_changed") if "vanished" in str(data["reason"])]
+    cell.proceed(PASSIVE_0)
+    cell.pass_time(40_000)
+    assert_renewed(cell)

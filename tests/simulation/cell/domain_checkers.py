@@ -63,9 +63,12 @@ def check_no_accusation(history: History) -> None:
 
 def check_retirement(servers: "Iterable[SimulatedServer]", history: History) -> None:
     """Whoever was caught in a lie does not serve any more."""
-    caught = {
-        data["domain"] for _, kind, data in history.core_events if kind in ("vote_contradicts", "domain_misbehaved")
-    }
+    caught = set()
+    for _, kind, data in history.core_events:
+        if kind in ("vote_contradicts", "domain_misbehaved"):
+            caught.add(data["domain"])
+        elif kind in ("repair_began", "next_booting"):
+            caught.discard(data["domain"])  # a name that the cell was never told of may be used again
     for server in servers:
         for name in sorted(caught):
             record = server.core.cell.domains.get(DomainId(name))
