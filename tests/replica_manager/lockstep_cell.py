@@ -174,7 +174,7 @@ class LockstepCell:
         for domain in domains:
             core = self.cores[int(domain[1])]
             for frame in self.paused.pop(domain):
-                if core.feeds[domain].power is not Power.GONE:
+                if domain in core.feeds and core.feeds[domain].power is not Power.GONE:
                     self._hand(core, domain, frame)
         self.settle()
 
