@@ -3,10 +3,9 @@
 from collections.abc import Callable
 
 from replica_manager.cell.cell_state import CellState
-from replica_manager.cell.effects import CellRestarted, Effect
+from replica_manager.cell.effects import CellRestarted
 from replica_manager.cell.entries import DomainReady, encode_entry
 from replica_manager.cell.roles import Role
-from replica_manager.cell.state_points import RECOVERY
 from replica_manager.core_output import CoreOutput
 from replica_manager.execution.feed import Feed
 from replica_manager.identifiers import DomainId
@@ -100,22 +99,6 @@ class ServesTooSoon(Membership):
         super().on_membership_changed(output)
 
 
-class KeepsPointOfLeft(CellState):
-    """A recovery goes on waiting for the next generation of a server that has left."""
-
-    def _apply_left(self, sequence: int, server: int, *, is_fenced: bool) -> tuple[Effect, ...]:
-        before = self.state_point
-        effects = super()._apply_left(sequence, server, is_fenced=is_fenced)
-        if before is not None and before.kind == RECOVERY:
-            self.state_point = before
-        return effects
-
-
-def keep_point_of_left(server: SimulatedServer) -> None:
-    """See `KeepsPointOfLeft`."""
-    server.core.cell.__class__ = KeepsPointOfLeft
-
-
 class CutsAhead(LogKeeping):
     """Cuts the log where it is now, and not where the cell state was written."""
 
@@ -162,10 +145,6 @@ def _repairs_before_power_is_lost(options: Options) -> bool:
     return options.power_losses > 0 and has_repairs and options.checkpoint_entries == 20
 
 
-def _leaves_while_recovering(options: Options) -> bool:
-    return _returns(options) and options.recovery_updates == 25
-
-
 def _returns(options: Options) -> bool:
     return options.returns or options.isolation
 
@@ -184,7 +163,6 @@ RESTART_CANARIES = {
         in_part("repair", ReadyInMemory), "state|conviction|rest|can go on|liveness", _repairs_before_power_is_lost
     ),
     "serves-too-soon": Canary(in_part("membership", ServesTooSoon), "rest|liveness", lambda o: _returns(o) and o.f > 1),
-    "keeps-point-of-left": Canary(keep_point_of_left, "rest: .*checkpoint|liveness", _leaves_while_recovering),
     "cuts-ahead": Canary(in_log(CutsAhead), "liveness|rest|order|state", loses_power()),
     "cuts-what-disks-lack": Canary(in_log(CutsWhatDisksLack), "state|conviction|liveness|rest", loses_power()),
     "drops-while-returning": Canary(drop_while_returning, "state|conviction|liveness|rest", loses_power(2)),

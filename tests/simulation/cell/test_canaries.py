@@ -11,7 +11,7 @@ from tests.simulation.cell.run import run_seed
 
 pytestmark = pytest.mark.slow
 
-SEEDS_MAX = 200
+SEEDS_MAX = 500
 
 
 @pytest.mark.parametrize("name", CANARIES)
