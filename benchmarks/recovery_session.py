@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from benchmarks.chaos.load_thread import LoadFailed
 from benchmarks.fault_cell import FaultCell, Report
 from benchmarks.load_process import LoadResult
 from benchmarks.mix_load import MixLoad
@@ -66,12 +67,14 @@ class RecoverySession:
 
         Raises:
             NotInTime: the cell does not become whole between two recoveries.
-            LoadFailed: the users ended.
+            LoadFailed: the users ended, or got no reply.
             ControlError: a recovery or the checkpoint cannot be ordered, or does not end in time.
         """
         wait_until_at_rest(self._cell)
         veterans = serving_domains(self._cell)
         saturation_rps = self._saturation_rps()
+        if not saturation_rps:
+            raise LoadFailed("no user got a reply while saturation was measured")
         load_rps = round(saturation_rps / 2, 1)
         self._report(f"saturation {saturation_rps:.1f}/s, load {load_rps:.1f}/s")
         self.document |= {"saturation_rps": saturation_rps, "load_rps": load_rps, "served_at_start": veterans}
