@@ -32,6 +32,8 @@ POLL_S = 0.05
 PATIENCE_S = 300.0
 """For a cell to be whole again: emulated machines boot slowly."""
 EVENTS_AT_ONCE = 1000
+STALL_MAX_MS = 30_000
+"""The configuration's default."""
 Driver = Literal["subprocess", "libvirt"]
 Report = Callable[[str], None]
 ResultT = TypeVar("ResultT")
@@ -45,6 +47,10 @@ network = "{network}"
 passive_mode = "{passive_mode}"
 [updates]
 refresh_updates_max = {refresh_updates_max}
+[timeouts]
+boot_ms = 600_000
+stall_start_ms = {stall_start_ms}
+stall_max_ms = {stall_max_ms}
 [service]
 listen = "framed"
 """
@@ -64,6 +70,8 @@ class CellPlan:
     refresh_updates_max: int = 100
     """`U_max`."""
     passive_mode: Literal["suspended", "running"] = "suspended"
+    stall_start_ms: int = 250
+    """How much longer than another one a domain may take before it is suspected, at least."""
     name: str = "faults"
     """What the cell's name begins with."""
     image: str = TREACHEROUS_IMAGE
@@ -257,6 +265,8 @@ def cell_text(plan: CellPlan) -> str:
         network="loopback" if is_small else "namespaces",
         passive_mode=plan.passive_mode,
         refresh_updates_max=plan.refresh_updates_max,
+        stall_start_ms=plan.stall_start_ms,
+        stall_max_ms=max(STALL_MAX_MS, plan.stall_start_ms),
     )
     return text + (_processes(plan) if is_small else _machines(plan))
 
@@ -270,5 +280,5 @@ def _processes(plan: CellPlan) -> str:
 
 
 def _machines(plan: CellPlan) -> str:
-    text = f'image = "{plan.image}"\n[hypervisor]\nimage_dir = "{plan.images}"\n[timeouts]\nboot_ms = 600_000\n'
+    text = f'image = "{plan.image}"\n[hypervisor]\nimage_dir = "{plan.images}"\n'
     return text + "[[server]]\nid = 0\n[[server]]\nid = 1\n"
