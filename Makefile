@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON_BIN := .venv/bin
 
-.PHONY: help setup demo test check format sim fuzz mutants bench-null bench-faults chaos power-loss replay clean
+.PHONY: help setup demo test check format sim fuzz mutants bench-null bench-faults bench-recovery chaos power-loss replay clean
 
 help:  ## Say what the commands do
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ bench-null: setup  ## Cost of replication alone; report in var/bench/null
 
 bench-faults: setup  ## How long clients wait when something fails; report and pictures in var/bench/faults
 	$(PYTHON_BIN)/spare bench faults
+
+bench-recovery: setup  ## What clients notice of proactive recoveries; report and pictures in var/bench/recovery
+	$(PYTHON_BIN)/spare bench recovery
 
 SCHEDULES ?= standard pairs
 chaos: setup  ## Faults under load on real virtual machines: make chaos SCHEDULES="quick standard pairs"; reports in var/chaos

@@ -16,11 +16,12 @@ from typing import Any, Literal
 
 from benchmarks.cell_clients import CellClients
 from benchmarks.environment import environment
-from benchmarks.fault_cell import IMAGE, CellPlan, Driver, FaultCell, Report, fault_cell
+from benchmarks.fault_cell import TREACHEROUS_IMAGE, CellPlan, Driver, FaultCell, Report, fault_cell
 from benchmarks.fault_latency import Fault, LatencyRun, worst_medians
 from benchmarks.fault_outage import Outage, measure_outage
 from benchmarks.fault_plots import can_plot, plot_report
 from benchmarks.fault_throughput import SHARE_WANTED, ThroughputSettings, measure_throughput
+from benchmarks.image_building import build_image
 
 PassiveMode = Literal["suspended", "running"]
 Part = Literal["latency", "throughput", "outage"]
@@ -76,7 +77,7 @@ class FaultBenchmark:
         settings = self._settings
         settings.directory.mkdir(parents=True, exist_ok=True)
         if settings.driver == "libvirt":
-            _build_image(settings, self._report)
+            build_image(TREACHEROUS_IMAGE, settings.images, self._report)
         for mode, size in settings.points:
             self._latency(mode, size)
         if "throughput" in settings.parts:
@@ -128,15 +129,6 @@ class FaultBenchmark:
             return
         self.document["plots"] = [str(file) for file in plot_report(self.document, self._settings.directory)]
         self._write()
-
-
-def _build_image(settings: FaultSettings, report: Report) -> None:
-    from images.build import build
-    from images.catalog import Catalog
-    from replica_manager.control.cli.image import ProgressLine
-
-    report(f"image {IMAGE}: building what is missing")
-    report(f"image {build(IMAGE, Catalog(settings.images), ProgressLine().show).image_id}")
 
 
 def _possible(settings: FaultSettings) -> tuple[Outage, ...]:

@@ -1,4 +1,4 @@
-"""A cell whose domains misbehave on order, to be hurt by `spare bench faults`; of child processes or of machines."""
+"""A cell to be measured, and hurt; of child processes or of machines.  Its key-value service may misbehave on order."""
 
 import json
 import signal
@@ -14,7 +14,7 @@ from images.fault_orders import treacherous_command
 from replica_manager.config import Config
 from replica_manager.config_addresses import Address, parse_address
 from replica_manager.config_check import load
-from replica_manager.control.cell_down import plan_down, take_down
+from replica_manager.control.cell_down import plan_down, take_down, take_down_whole
 from replica_manager.control.cell_network import network_of
 from replica_manager.control.cell_up import bring_up
 from replica_manager.control.control_client import ControlClient
@@ -26,17 +26,20 @@ from replica_manager.control.processes import ProcessIdentity, identify, send
 from replica_manager.network import namespaces
 from replica_manager.network.address_plan import namespace_name
 
-IMAGE = "key-value+treacherous"
+TREACHEROUS_IMAGE = "key-value+treacherous"
+KEY_VALUE = ("exec_wrapper", "--link", "unix:{channel}", "exec_wrapper.examples.key_value")
 POLL_S = 0.05
 PATIENCE_S = 300.0
 """For a cell to be whole again: emulated machines boot slowly."""
 EVENTS_AT_ONCE = 1000
+STALL_MAX_MS = 30_000
+"""The configuration's default."""
 Driver = Literal["subprocess", "libvirt"]
 Report = Callable[[str], None]
 ResultT = TypeVar("ResultT")
 
-_HEAD = """# Made by `spare bench faults`; after a crash of it, `spare cell down -c` this file removes everything.
-fault_injection = true
+_HEAD = """# Made by a benchmark; after a crash of it, `spare cell down -c` this file removes everything.
+fault_injection = {fault_injection}
 [cell]
 name = "{name}"
 state_dir = "cell"
@@ -44,6 +47,10 @@ network = "{network}"
 passive_mode = "{passive_mode}"
 [updates]
 refresh_updates_max = {refresh_updates_max}
+[timeouts]
+boot_ms = 600_000
+stall_start_ms = {stall_start_ms}
+stall_max_ms = {stall_max_ms}
 [service]
 listen = "framed"
 """
@@ -63,15 +70,23 @@ class CellPlan:
     refresh_updates_max: int = 100
     """`U_max`."""
     passive_mode: Literal["suspended", "running"] = "suspended"
+    stall_start_ms: int = 250
+    """How much longer than another one a domain may take before it is suspected, at least."""
+    name: str = "faults"
+    """What the cell's name begins with."""
+    image: str = TREACHEROUS_IMAGE
+    """What machines boot."""
+    command: tuple[str, ...] = (*treacherous_command(*KEY_VALUE),)
+    """What child processes are."""
+
+    @property
+    def is_treacherous(self) -> bool:
+        """Whether its domains misbehave on order."""
+        return self.image == TREACHEROUS_IMAGE
 
 
 class FaultCell(NullCell):
     """A running cell, and what may be done to it."""
-
-    def __init__(self, config: Config, driver: Driver) -> None:
-        """Look at the cell of `config`."""
-        super().__init__(config)
-        self._driver = driver
 
     # -- where -------------------------------------------------------------------------------------------------
 
@@ -80,11 +95,15 @@ class FaultCell(NullCell):
         """Where clients connect, per server."""
         return [parse_address(address) for address in self.addresses]
 
+    @property
+    def clients_namespace(self) -> str:
+        """The network namespace of the clients; empty: they are where this process is."""
+        has_one = self.config.cell.network == "namespaces"
+        return namespace_name(self.config.cell.name, "clients") if has_one else ""
+
     def among_clients(self, action: Callable[[], ResultT]) -> ResultT:
         """Run `action` on the clients' network; what it starts runs there too."""
-        if self._driver == "subprocess":
-            return action()
-        return namespaces.call_in(namespace_name(self.config.cell.name, "clients"), action)
+        return namespaces.call_in(self.clients_namespace, action) if self.clients_namespace else action()
 
     # -- looking -----------------------------------------------------------------------------------------------
 
@@ -122,12 +141,17 @@ class FaultCell(NullCell):
             newest[server.id] = events[-1]["id"] if events else 0
         return newest
 
-    def events_since(self, newest: Mapping[int, int]) -> list[dict[str, Any]]:
-        """Return what has happened since `newest_events`, oldest first; servers that do not answer are left out."""
+    def events_since(self, newest: Mapping[int, int], kinds: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Return what has happened since `newest_events`, oldest first; servers that do not answer are left out.
+
+        Args:
+            newest: what `newest_events` returned.
+            kinds: only these, or all; of each server the first thousand.
+        """
         found: list[dict[str, Any]] = []
         for server, since_id in newest.items():
             try:
-                found += self._events(server, since_id=since_id, limit=EVENTS_AT_ONCE)
+                found += self._events(server, since_id=since_id, limit=EVENTS_AT_ONCE, kinds=kinds)
             except ControlError:
                 continue
         return sorted(found, key=lambda event: (event["at_us"], event["server"], event["id"]))
@@ -141,7 +165,7 @@ class FaultCell(NullCell):
 
     def domain_process(self, domain: str) -> ProcessIdentity:
         """Return the process that is the domain: its machine, or its wrapper."""
-        if self._driver == "subprocess":
+        if self.config.hypervisor.driver == "subprocess":
             found = [identify(self.domain_pid(domain))]
         else:
             found = [one for one in find_machines(self._paths) if _is_machine_of(one.pid, domain)]
@@ -212,31 +236,43 @@ def fault_cell(plan: CellPlan, report: Report) -> Iterator[FaultCell]:
     plan.directory.mkdir(parents=True, exist_ok=True)
     file = plan.directory / "cell.toml"
     file.write_text(cell_text(plan))
-    config = load(file)
+    with running_cell(load(file), report) as cell:
+        yield cell
+
+
+@contextmanager
+def running_cell(config: Config, report: Report) -> Iterator[FaultCell]:
+    """Run the cell of a configuration anew; end it and remove its state afterwards.
+
+    Raises:
+        ControlError, ImageError, NetworkError: the cell cannot be started.
+    """
     network = network_of(config)
     take_down(config, network, plan_down(config, purge=True), lambda _: None)
     try:
         bring_up(config, network, report)
-        yield FaultCell(config, plan.driver)
+        yield FaultCell(config)
     finally:
-        take_down(config, network, plan_down(config, purge=True), lambda _: None)
+        take_down_whole(config, network, lambda _: None, purge=True)
 
 
 def cell_text(plan: CellPlan) -> str:
     """Return the configuration file of the cell."""
     is_small = plan.driver == "subprocess"
     text = _HEAD.format(
-        name=f"faults-{directory_mark(plan.directory)}",
+        fault_injection=str(plan.is_treacherous).lower(),
+        name=f"{plan.name}-{directory_mark(plan.directory)}",
         network="loopback" if is_small else "namespaces",
         passive_mode=plan.passive_mode,
         refresh_updates_max=plan.refresh_updates_max,
+        stall_start_ms=plan.stall_start_ms,
+        stall_max_ms=max(STALL_MAX_MS, plan.stall_start_ms),
     )
-    return text + (_processes() if is_small else _machines(plan))
+    return text + (_processes(plan) if is_small else _machines(plan))
 
 
-def _processes() -> str:
-    command = treacherous_command("exec_wrapper", "--link", "unix:{channel}", "exec_wrapper.examples.key_value")
-    text = f'command = {json.dumps(list(command))}\n[hypervisor]\ndriver = "subprocess"\nisolation = "none"\n'
+def _processes(plan: CellPlan) -> str:
+    text = f'command = {json.dumps(list(plan.command))}\n[hypervisor]\ndriver = "subprocess"\nisolation = "none"\n'
     for server in range(2):
         text += f'[[server]]\nid = {server}\npublic_address = "127.0.0.1:{free_port()}"\n'
         text += f'private_address = "127.0.0.1:{free_port()}"\nadmin_address = "127.0.0.1:{free_port()}"\n'
@@ -244,5 +280,5 @@ def _processes() -> str:
 
 
 def _machines(plan: CellPlan) -> str:
-    text = f'image = "{IMAGE}"\n[hypervisor]\nimage_dir = "{plan.images}"\n[timeouts]\nboot_ms = 600_000\n'
+    text = f'image = "{plan.image}"\n[hypervisor]\nimage_dir = "{plan.images}"\n'
     return text + "[[server]]\nid = 0\n[[server]]\nid = 1\n"

@@ -12,10 +12,9 @@ import contextlib
 import json
 import random
 import sys
-import time
-from collections import deque
-from dataclasses import dataclass, field
 
+from benchmarks.load_record import Record
+from benchmarks.open_loop import Pace
 from exec_wrapper.examples.key_value_commands import encode_set
 from replica_manager.client.errors import CellUnreachable, ClientError
 from replica_manager.client.failover_client import ClientSession, FailoverClient
@@ -24,17 +23,6 @@ from replica_manager.intake.port import Outcome
 
 KEYS = 1000
 VALUE_BYTES = 100
-
-
-@dataclass
-class Record:
-    """What the clients saw."""
-
-    replies: list[tuple[int, float]] = field(default_factory=list)
-    """Wall clock in microseconds since 1970, latency in ms."""
-    failed: list[tuple[int, str]] = field(default_factory=list)
-    unsent: int = 0
-    """Requests that were still due when the time was over."""
 
 
 class FaultLoad:
@@ -48,63 +36,33 @@ class FaultLoad:
             rate_rps: requests per second of all together; 0: each sends its next request when the reply has come.
         """
         self._sessions = sessions
-        self._rate_rps = rate_rps
-        self._due: deque[float] = deque()
-        self._came_due = asyncio.Event()
-        self._is_over = False
+        self._pace = Pace(rate_rps)
         self._written = 0
         self.record = Record()
 
     async def run(self, session_s: float) -> None:
         """Write for so long."""
         tasks = [asyncio.create_task(self._write_on(session)) for session in self._sessions]
-        pace = asyncio.create_task(self._pace()) if self._rate_rps else None
+        pace = asyncio.create_task(self._pace.run())
         await asyncio.wait(tasks, timeout=session_s, return_when=asyncio.FIRST_EXCEPTION)
-        self._is_over = True
-        self.record.unsent = len(self._due)
-        self._came_due.set()
-        if pace is not None:
-            pace.cancel()
+        self.record.unsent = self._pace.unsent
+        self._pace.end()
+        pace.cancel()
         await asyncio.gather(*tasks)
 
-    async def _pace(self) -> None:
-        next_s = time.monotonic()
-        while True:
-            now_s = time.monotonic()
-            while next_s <= now_s:
-                self._due.append(next_s)
-                next_s += 1 / self._rate_rps
-            self._came_due.set()
-            await asyncio.sleep(max(0.0, next_s - now_s))
-
     async def _write_on(self, session: ClientSession) -> None:
-        while (due_s := await self._next_due()) is not None:
+        while (due_s := await self._pace.next_due()) is not None:
             self._written += 1
             payload = encode_set(b"key %d" % random.randrange(KEYS), b"%0*d" % (VALUE_BYTES, self._written))
             try:
                 outcome, _ = await session.request(payload)
             except ClientError as error:
-                self.record.failed.append((_now_us(), str(error)))
+                self.record.fail(str(error))
                 continue
             if outcome is Outcome.ANSWERED:
-                self.record.replies.append((_now_us(), round(1000 * (time.monotonic() - due_s), 3)))
+                self.record.reply(due_s)
             else:
-                self.record.failed.append((_now_us(), outcome.name.lower()))
-
-    async def _next_due(self) -> float | None:
-        """Return when the next request is due, on the monotonic clock; None: no more."""
-        if not self._rate_rps:
-            return None if self._is_over else time.monotonic()
-        while not self._is_over:
-            if self._due:
-                return self._due.popleft()
-            self._came_due.clear()
-            await self._came_due.wait()
-        return None
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
+                self.record.fail(outcome.name.lower())
 
 
 async def _run(options: argparse.Namespace) -> Record:

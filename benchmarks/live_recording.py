@@ -25,9 +25,11 @@ CHECKPOINT_TIMEOUT_S = 600.0
 SESSION_S_MAX = 3600.0
 """Longest time for all requests; emulated machines take ten minutes."""
 TOLD_EVERY_S = 10.0
+RECORDINGS = "recordings"
+"""Directory of the recordings, beside the cell's file."""
 Report = Callable[[str], None]
 
-_HEAD = f"""# Made by `benchmarks.live_recording`.
+_HEAD = f"""# Made by a benchmark; `spare cell down -c` this file removes everything after a crash of it.
 [cell]
 name = "%(name)s"
 f = 1
@@ -38,7 +40,7 @@ restart = "never"
 [service]
 listen = "http"
 clock_start_us = {START_TIME_US}
-record = "recordings"
+record = "%(record)s"
 """
 
 
@@ -72,9 +74,9 @@ class LiveSession:
     session_s: float
 
 
-def native_cell(directory: Path, rubis: NativeRubis, name: str = "live") -> Config:
-    """Return a cell of child processes on this machine, whose files are below `directory`."""
-    text = _HEAD % {"name": name, "network": "loopback"}
+def native_cell(directory: Path, rubis: NativeRubis, name: str = "live", record: str = RECORDINGS) -> Config:
+    """Return a cell of child processes on this machine, whose files are below `directory`; an empty `record`: none."""
+    text = _HEAD % {"name": name, "network": "loopback", "record": record}
     words = ", ".join(f'"{word}"' for word in rubis.command())
     text += f'command = [{words}]\n\n[hypervisor]\ndriver = "subprocess"\nisolation = "none"\n'
     for server in range(2):
@@ -85,9 +87,9 @@ def native_cell(directory: Path, rubis: NativeRubis, name: str = "live") -> Conf
     return _written(directory, text)
 
 
-def machine_cell(directory: Path, image: str, images: Path, name: str = "live") -> Config:
-    """Return a cell of virtual machines, each member in a network namespace of its own."""
-    text = _HEAD % {"name": name, "network": "namespaces"}
+def machine_cell(directory: Path, image: str, images: Path, name: str = "live", record: str = RECORDINGS) -> Config:
+    """Return a cell of virtual machines, each member in a network namespace of its own; an empty `record`: none."""
+    text = _HEAD % {"name": name, "network": "namespaces", "record": record}
     return _written(directory, f'{text}image = "{image}"\n\n[hypervisor]\nimage_dir = "{images}"\n')
 
 

@@ -4,10 +4,10 @@ import json
 import subprocess
 import sys
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from benchmarks.fault_cell import FaultCell
 
@@ -30,6 +30,12 @@ class LoadResult(NamedTuple):
     """In the same order."""
     failed: list[str]
     """What became of requests that were not answered."""
+
+    @classmethod
+    def of(cls, replies: Iterable[Sequence[Any]], failed: Iterable[Sequence[Any]]) -> Self:
+        """Return what `benchmarks.load_record.Record` holds, in the order of time."""
+        ordered = sorted(map(tuple, replies))
+        return cls([int(at) for at, _ in ordered], [ms for _, ms in ordered], [str(reason) for _, reason in failed])
 
 
 class LoadProcess:
@@ -66,9 +72,7 @@ class LoadProcess:
         if self._process.returncode:
             raise LoadFailed(complaints.decode(errors="replace").strip().rpartition("\n")[2])
         document = json.loads(output)
-        replies = sorted(document["replies"])
-        failed = [reason for _, reason in document["failed"]]
-        return LoadResult([at for at, _ in replies], [ms for _, ms in replies], failed)
+        return LoadResult.of(document["replies"], document["failed"])
 
 
 # -- what the replies say --------------------------------------------------------------------------------------

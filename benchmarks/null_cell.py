@@ -17,6 +17,7 @@ from replica_manager.control.cell_network import LoopbackNetwork
 from replica_manager.control.cell_up import bring_up
 from replica_manager.control.control_client import ControlClient
 from replica_manager.control.process_records import ProcessRecords
+from replica_manager.hypervisor.domain_process import find_process
 
 TEMPLATE = """# Made by `spare bench null`.
 [cell]
@@ -79,12 +80,10 @@ class NullCell:
 
     def domain_pid(self, domain: str) -> int:
         """Return the process of a domain's wrapper: the one that was given the domain's channel."""
-        channel = f"unix:{self._paths.runtime_dir}/s{domain[1]}/{domain}.sock".encode()
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            words = path.read_bytes().split(b"\0")
-            if b"exec_wrapper" in words and channel in words:
-                return int(path.parent.name)
-        raise LookupError(f"no process of {domain}")
+        pid = find_process(f"unix:{self._paths.runtime_dir}/s{domain[1]}/{domain}.sock")
+        if pid is None:
+            raise LookupError(f"no process of {domain}")
+        return pid
 
     def leader(self) -> int:
         """Return the server that leads the agreement: clients of one server save it a hop."""
@@ -112,6 +111,12 @@ def process_cpu_seconds(pid: int) -> float:
     """Return user and system time of a process.  Source: proc(5), /proc/pid/stat fields 14 and 15."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_memory_bytes(pid: int) -> int:
+    """Return the most memory that a process ever had resident.  Source: proc(5), `VmHWM` in /proc/pid/status."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
 _handed_out: set[int] = set()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import environment
+from benchmarks.image_building import build_image
 from benchmarks.machine_traces import left_behind, machine_traces
 from benchmarks.session_window import Moment, look_now, window_figures
 from replica_manager.config import Config
@@ -94,7 +95,7 @@ def run_demo(settings: DemoSettings, report: Report) -> dict[str, Any]:
         ControlError, ImageError, NetworkError: the cell cannot be started; nothing is left behind.
     """
     settings.directory.mkdir(parents=True, exist_ok=True)
-    _build_image(settings, report)
+    build_image(IMAGE, settings.images, report)
     config = _configure(settings)
     network = network_of(config)
     take_down(config, network, plan_down(config, purge=True), report)
@@ -107,16 +108,6 @@ def run_demo(settings: DemoSettings, report: Report) -> dict[str, Any]:
         take_down_whole(config, network, report)
     document["left_behind"] = left_behind(traces, machine_traces(str(settings.directory), settings.cell_name))
     return _conclude(settings, document)
-
-
-def _build_image(settings: DemoSettings, report: Report) -> None:
-    from images.build import build
-    from images.catalog import Catalog
-    from replica_manager.control.cli.image import ProgressLine
-
-    report(f"image {IMAGE}: building what is missing")
-    image = build(IMAGE, Catalog(settings.images), ProgressLine().show)
-    report(f"image {image.image_id}")
 
 
 def _configure(settings: DemoSettings) -> Config:

@@ -19,6 +19,8 @@ VARIANT_SEPARATOR: Final = "+"
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 PackageName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
+MemoryMib = Annotated[int, msgspec.Meta(ge=64, le=65536)]
+DiskMib = Annotated[int, msgspec.Meta(ge=64, le=1048576)]
 Mode = Annotated[str, msgspec.Meta(pattern=r"^0[0-7]{3}$")]
 
 
@@ -48,6 +50,9 @@ class RecipeVariant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ren
     fault_injection: bool
     """Whether it misbehaves on purpose.  Such an image is refused wherever nobody asks for one."""
     entry: str | None = None
+    memory_mib: MemoryMib | None = None
+    """Instead of the recipe's."""
+    disk_mib: DiskMib | None = None
     files: tuple[RecipeFile, ...] = ()
     steps: tuple[RecipeStep, ...] = ()
 
@@ -67,9 +72,9 @@ class Recipe(
     entry: str
     """Shell command that the guest starts; when it ends, the guest powers off.  `$SPARE_LINK` names the channel to
     the replica manager, `$SPARE_IMAGE` the image."""
-    memory_mib: Annotated[int, msgspec.Meta(ge=64, le=65536)]
+    memory_mib: MemoryMib
     """What a domain needs."""
-    disk_mib: Annotated[int, msgspec.Meta(ge=64, le=1048576)]
+    disk_mib: DiskMib
     """Size of the file system, with what the service will write."""
     packages: tuple[PackageName, ...]
     kernel_package: PackageName
@@ -101,7 +106,7 @@ class ImageDefinition(msgspec.Struct, frozen=True):
 
     name: str
     recipe: Recipe
-    """Without variants; its `entry`, `files` and `steps` are the final ones."""
+    """Without variants; what a variant changes or adds is in it."""
     variant: str | None
     fault_injection: bool
     directory: Path
@@ -172,6 +177,8 @@ def _with_variant(recipe: Recipe, name: str, directory: Path) -> ImageDefinition
     merged = msgspec.structs.replace(
         _without_variants(recipe),
         entry=variant.entry or recipe.entry,
+        memory_mib=variant.memory_mib or recipe.memory_mib,
+        disk_mib=variant.disk_mib or recipe.disk_mib,
         files=recipe.files + variant.files,
         steps=recipe.steps + variant.steps,
     )

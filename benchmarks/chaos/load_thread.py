@@ -1,6 +1,7 @@
 """A load on an event loop and a thread of its own, where the cell's clients are."""
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -123,7 +124,7 @@ class LoadThread:
     def become_quiet(self, patience_s: float) -> None:
         """Tell the work to become quiet, and wait until it is, or has ended."""
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._phases.stopping.set)
+            self._tell(self._phases.stopping)
             deadline_s = time.monotonic() + patience_s
             while self._thread.is_alive() and time.monotonic() < deadline_s:
                 if self._phases.is_quiet.wait(POLL_S):
@@ -133,5 +134,10 @@ class LoadThread:
         """Tell the work to end, and wait for it."""
         self.become_quiet(patience_s)
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._phases.ending.set)
+            self._tell(self._phases.ending)
             self._thread.join(patience_s)
+
+    def _tell(self, event: asyncio.Event) -> None:
+        # "Event loop is closed": the work has ended by itself, and its thread is about to.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(event.set)

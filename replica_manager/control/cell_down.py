@@ -88,15 +88,21 @@ def take_down(
     discard(plan.removed)
 
 
-def take_down_whole(config: Config, network: CellNetwork, report: Reporter) -> None:
-    """End the cell and keep its durable state; a Ctrl-C meanwhile changes nothing.  For the main thread.
+def take_down_whole(config: Config, network: CellNetwork, report: Reporter, *, purge: bool = False) -> None:
+    """End the cell; a Ctrl-C meanwhile changes nothing.  For the main thread.
+
+    Args:
+        config: complete configuration.
+        network: of the cell.
+        report: takes progress lines.
+        purge: also delete the durable state.
 
     Raises:
         ProcessError: something cannot be removed.
     """
     former = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        take_down(config, network, plan_down(config, purge=False), report)
+        take_down(config, network, plan_down(config, purge=purge), report)
     finally:
         signal.signal(signal.SIGINT, former)
 
