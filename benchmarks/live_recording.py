@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from replica_manager.control.cell_down import plan_down, take_down
 from replica_manager.control.cell_network import network_of
 from replica_manager.control.cell_up import bring_up
 from replica_manager.control.checkpoint import Checkpoint, take_checkpoint
+from replica_manager.control.event_reader import EventQuery, read_events
 from replica_manager.event_loop import run as run_event_loop
 from replica_manager.network.address_plan import namespace_name
 from replica_manager.recording.recorder import recording_path
@@ -22,8 +24,9 @@ from rubis_adapter.client_emulator.emulation import run_emulation
 from rubis_adapter.client_emulator.settings import EmulatorSettings, Progress
 
 CHECKPOINT_TIMEOUT_S = 600.0
-SESSION_S_MAX = 3600.0
-"""Longest time for all requests; emulated machines take ten minutes."""
+DISAGREEMENTS = ("vote_contradicts", "vote_diverged", "vote_exceeded", "domain_misbehaved")
+"""Events of a domain that said something else than the others, or what no correct one says."""
+EVENTS_READ_MAX = 1000
 TOLD_EVERY_S = 10.0
 Report = Callable[[str], None]
 
@@ -56,6 +59,8 @@ class LiveSettings:
     first_checkpoint_requests: int = 300
     """A first checkpoint is taken, while users go on, when so many are answered."""
     seed: int = 1
+    session_s_max: float = 3600.0
+    """Longest time for all requests; emulated machines take ten minutes for 5,000."""
     think_time_scale: float = 0.0
     """0: users wait for replies alone, so that requests of all of them contend for their order."""
 
@@ -69,6 +74,8 @@ class LiveSession:
     checkpoints: tuple[Checkpoint, ...]
     requests: int
     failed_requests: int
+    disagreements: Mapping[str, int]
+    """Events of the kinds `DISAGREEMENTS`, in the logs of all servers; empty: every domain always said the same."""
     session_s: float
 
 
@@ -85,10 +92,20 @@ def native_cell(directory: Path, rubis: NativeRubis, name: str = "live") -> Conf
     return _written(directory, text)
 
 
-def machine_cell(directory: Path, image: str, images: Path, name: str = "live") -> Config:
-    """Return a cell of virtual machines, each member in a network namespace of its own."""
+def machine_cell(directory: Path, server_images: Sequence[str], images: Path, name: str = "live") -> Config:
+    """Return a cell of virtual machines, each member in a network namespace of its own.
+
+    Args:
+        directory: for its files.
+        server_images: the image of each server's machines.
+        images: the image directory.
+        name: of the cell; cells with different names do not get in each other's way.
+    """
     text = _HEAD % {"name": name, "network": "namespaces"}
-    return _written(directory, f'{text}image = "{image}"\n\n[hypervisor]\nimage_dir = "{images}"\n')
+    text += f'\n[hypervisor]\nimage_dir = "{images}"\n'
+    for server, image in enumerate(server_images):
+        text += f'\n[[server]]\nid = {server}\nimage = "{image}"\n'
+    return _written(directory, text)
 
 
 def _written(directory: Path, text: str) -> Config:
@@ -130,7 +147,15 @@ def _serve(config: Config, settings: LiveSettings, report: Report) -> LiveSessio
     checkpoints.append(take_checkpoint(config, CHECKPOINT_TIMEOUT_S))
     directory = Path(config.service.record)
     recordings = tuple(recording_path(directory, server.id) for server in config.server)
-    return LiveSession(recordings, tuple(checkpoints), users.requests, users.failed_requests, users.session_s)
+    return LiveSession(
+        recordings, tuple(checkpoints), users.requests, users.failed_requests, _disagreements(config), users.session_s
+    )
+
+
+def _disagreements(config: Config) -> Mapping[str, int]:
+    servers = [server.id for server in config.server]
+    events = read_events(config, servers, EventQuery(EVENTS_READ_MAX, DISAGREEMENTS))
+    return Counter(str(event["kind"]) for event in events)
 
 
 class _Users:
@@ -183,7 +208,7 @@ class _Users:
             clients=self._settings.clients,
             think_time_scale=self._settings.think_time_scale,
             up_ramp_s=0.0,
-            session_s=SESSION_S_MAX,
+            session_s=self._settings.session_s_max,
             down_ramp_s=0.0,
             seed=self._settings.seed,
         )
