@@ -22,8 +22,6 @@ from replica_manager.recording.recording_file import Recording
 
 IMAGES = ("rubis-mariadb", "rubis-postgres")
 """By server."""
-FIRST_DOMAINS = frozenset({"s0.g1", "s0.g2", "s1.g1", "s1.g2"})
-"""A domain that was convicted or lost is replaced by one of another name."""
 INTERACTIONS = 20_000
 SESSION_S_MAX = 6 * 3600.0
 
@@ -68,6 +66,7 @@ def _document(settings: HeterogeneousSettings, images: Sequence[Image], session:
     return {
         "settings": asdict(settings),
         "server_images": {f"s{server}": image.image_id for server, image in enumerate(images)},
+        "domain_images": dict(session.images),
         "interactions": session.requests,
         "failed_interactions": session.failed_requests,
         "agreed_requests": recording.request_count,
@@ -88,11 +87,17 @@ def _problems(report: dict[str, Any]) -> Iterator[str]:
         yield f"{report['failed_interactions']} interactions failed"
     if not report["modifying_requests"]:
         yield "nothing changed the database"
+    for domain, image in report["domain_images"].items():
+        if image != report["server_images"][domain.partition(".")[0]]:
+            yield f"{domain} was booted from {image}"
     for checkpoint in report["checkpoints"]:
         if not checkpoint["is_equal"]:
             yield f"states differ at {checkpoint['point']}"
-        if checkpoint["digests"].keys() != FIRST_DOMAINS:
-            yield f"at {checkpoint['point']} the domains were {', '.join(sorted(checkpoint['digests']))}"
+        silent = {f"s{server}" for server in range(len(IMAGES))} - {
+            one.partition(".")[0] for one in checkpoint["digests"]
+        }
+        if silent:
+            yield f"at {checkpoint['point']} no domain of {', '.join(sorted(silent))} gave its state"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

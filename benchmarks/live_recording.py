@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.native_rubis import START_TIME_US, NativeRubis
 from benchmarks.null_cell import free_port
@@ -76,6 +77,8 @@ class LiveSession:
     failed_requests: int
     disagreements: Mapping[str, int]
     """Events of the kinds `DISAGREEMENTS`, in the logs of all servers; empty: every domain always said the same."""
+    images: Mapping[str, str]
+    """What each domain said that it was booted from, by domain; empty texts for child processes."""
     session_s: float
 
 
@@ -147,15 +150,21 @@ def _serve(config: Config, settings: LiveSettings, report: Report) -> LiveSessio
     checkpoints.append(take_checkpoint(config, CHECKPOINT_TIMEOUT_S))
     directory = Path(config.service.record)
     recordings = tuple(recording_path(directory, server.id) for server in config.server)
+    disagreements = Counter(str(event["kind"]) for event in _events(config, *DISAGREEMENTS))
+    images = {event["data"]["domain"]: event["data"]["image"] for event in _events(config, "domain_ready")}
     return LiveSession(
-        recordings, tuple(checkpoints), users.requests, users.failed_requests, _disagreements(config), users.session_s
+        recordings,
+        tuple(checkpoints),
+        users.requests,
+        users.failed_requests,
+        disagreements,
+        images,
+        users.session_s,
     )
 
 
-def _disagreements(config: Config) -> Mapping[str, int]:
-    servers = [server.id for server in config.server]
-    events = read_events(config, servers, EventQuery(EVENTS_READ_MAX, DISAGREEMENTS))
-    return Counter(str(event["kind"]) for event in events)
+def _events(config: Config, *kinds: str) -> Sequence[Mapping[str, Any]]:
+    return read_events(config, [server.id for server in config.server], EventQuery(EVENTS_READ_MAX, kinds))
 
 
 class _Users:
