@@ -2,9 +2,11 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.native_rubis import START_TIME_US, NativeRubis
 from benchmarks.null_cell import free_port
@@ -15,6 +17,7 @@ from replica_manager.control.cell_down import plan_down, take_down
 from replica_manager.control.cell_network import network_of
 from replica_manager.control.cell_up import bring_up
 from replica_manager.control.checkpoint import Checkpoint, take_checkpoint
+from replica_manager.control.event_reader import EventQuery, read_events
 from replica_manager.event_loop import run as run_event_loop
 from replica_manager.network.address_plan import namespace_name
 from replica_manager.recording.recorder import recording_path
@@ -22,8 +25,9 @@ from rubis_adapter.client_emulator.emulation import run_emulation
 from rubis_adapter.client_emulator.settings import EmulatorSettings, Progress
 
 CHECKPOINT_TIMEOUT_S = 600.0
-SESSION_S_MAX = 3600.0
-"""Longest time for all requests; emulated machines take ten minutes."""
+DISAGREEMENTS = ("vote_contradicts", "vote_diverged", "vote_exceeded", "domain_misbehaved")
+"""Events of a domain that said something else than the others, or what no correct one says."""
+EVENTS_READ_MAX = 1000
 TOLD_EVERY_S = 10.0
 RECORDINGS = "recordings"
 """Directory of the recordings, beside the cell's file."""
@@ -58,6 +62,8 @@ class LiveSettings:
     first_checkpoint_requests: int = 300
     """A first checkpoint is taken, while users go on, when so many are answered."""
     seed: int = 1
+    session_s_max: float = 3600.0
+    """Longest time for all requests; emulated machines take ten minutes for 5,000."""
     think_time_scale: float = 0.0
     """0: users wait for replies alone, so that requests of all of them contend for their order."""
 
@@ -71,6 +77,10 @@ class LiveSession:
     checkpoints: tuple[Checkpoint, ...]
     requests: int
     failed_requests: int
+    disagreements: Mapping[str, int]
+    """Events of the kinds `DISAGREEMENTS`, in the logs of all servers; empty: every domain always said the same."""
+    images: Mapping[str, str]
+    """What each domain said that it was booted from, by domain; empty texts for child processes."""
     session_s: float
 
 
@@ -87,10 +97,23 @@ def native_cell(directory: Path, rubis: NativeRubis, name: str = "live", record:
     return _written(directory, text)
 
 
-def machine_cell(directory: Path, image: str, images: Path, name: str = "live", record: str = RECORDINGS) -> Config:
-    """Return a cell of virtual machines, each member in a network namespace of its own; an empty `record`: none."""
+def machine_cell(
+    directory: Path, server_images: Sequence[str], images: Path, name: str = "live", record: str = RECORDINGS
+) -> Config:
+    """Return a cell of virtual machines, each member in a network namespace of its own.
+
+    Args:
+        directory: for its files.
+        server_images: the image of each server's machines.
+        images: the image directory.
+        name: of the cell; cells with different names do not get in each other's way.
+        record: directory of the recordings; empty: none.
+    """
     text = _HEAD % {"name": name, "network": "namespaces", "record": record}
-    return _written(directory, f'{text}image = "{image}"\n\n[hypervisor]\nimage_dir = "{images}"\n')
+    text += f'\n[hypervisor]\nimage_dir = "{images}"\n'
+    for server, image in enumerate(server_images):
+        text += f'\n[[server]]\nid = {server}\nimage = "{image}"\n'
+    return _written(directory, text)
 
 
 def _written(directory: Path, text: str) -> Config:
@@ -132,7 +155,21 @@ def _serve(config: Config, settings: LiveSettings, report: Report) -> LiveSessio
     checkpoints.append(take_checkpoint(config, CHECKPOINT_TIMEOUT_S))
     directory = Path(config.service.record)
     recordings = tuple(recording_path(directory, server.id) for server in config.server)
-    return LiveSession(recordings, tuple(checkpoints), users.requests, users.failed_requests, users.session_s)
+    disagreements = Counter(str(event["kind"]) for event in _events(config, *DISAGREEMENTS))
+    images = {event["data"]["domain"]: event["data"]["image"] for event in _events(config, "domain_ready")}
+    return LiveSession(
+        recordings,
+        tuple(checkpoints),
+        users.requests,
+        users.failed_requests,
+        disagreements,
+        images,
+        users.session_s,
+    )
+
+
+def _events(config: Config, *kinds: str) -> Sequence[Mapping[str, Any]]:
+    return read_events(config, [server.id for server in config.server], EventQuery(EVENTS_READ_MAX, kinds))
 
 
 class _Users:
@@ -185,7 +222,7 @@ class _Users:
             clients=self._settings.clients,
             think_time_scale=self._settings.think_time_scale,
             up_ramp_s=0.0,
-            session_s=SESSION_S_MAX,
+            session_s=self._settings.session_s_max,
             down_ramp_s=0.0,
             seed=self._settings.seed,
         )

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before = environment()
     _say(f"image {IMAGE}: building what is missing")
     image = build(IMAGE, Catalog(options.images), lambda progress: None)
-    config = machine_cell(options.directory, image.image_id, options.images.resolve(), "replay")
+    config = machine_cell(options.directory, [image.image_id] * 2, options.images.resolve(), "replay")
     session = record_live(config, settings, _say)
     _say(f"recorded {session.requests} requests in {session.session_s:.0f} s, {session.failed_requests} failed")
     result = _replay(options.directory, session, image, options.images)

@@ -22,7 +22,7 @@ from rubis_adapter.tiers.service_processes import DatabaseKind, ServiceConfigura
 DATA_SET = "tiny"
 SEED = 1
 START_TIME_US = 1_700_000_000_000_000
-"""Data set, seed and start are those of the image `rubis-mariadb`: the states of both are the same."""
+"""Data set, seed and start are those of the images of RUBiS: the states of all are the same."""
 
 
 @dataclass(frozen=True)

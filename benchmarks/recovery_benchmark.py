@@ -83,7 +83,7 @@ class RecoveryBenchmark:
         settings, name = self._settings, f"{NAME}-{directory_mark(self._settings.directory)}"
         if settings.driver == "libvirt":
             image = build_image(RUBIS_IMAGE, settings.images, self._report)
-            config = machine_cell(settings.directory, image, settings.images, name, record="")
+            config = machine_cell(settings.directory, [image] * 2, settings.images, name, record="")
             with running_cell(config, self._report) as cell:
                 yield cell
             return

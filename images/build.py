@@ -164,7 +164,7 @@ def _publish(
     definition: ImageDefinition, inputs: BuildInputs, catalog: Catalog, result: Path, kernel: Kernel, wheels: Wheels
 ) -> Image:
     files = {name: describe_file(result / name) for name in IMAGE_FILES}
-    manifest = describe_image(definition, inputs.digest, kernel, wheels.digests, files, result / ROOTFS_FILE)
+    manifest = describe_image(definition, inputs, kernel, wheels.digests, files, result / ROOTFS_FILE)
     encoded = encode_manifest(manifest)
     (result / MANIFEST_FILE).write_bytes(encoded)
     for path in result.iterdir():

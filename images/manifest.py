@@ -67,6 +67,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the recipe's data step said about the data it loaded, with a content digest."""
     not_reproducible: tuple[str, ...]
     """Paths whose bytes differ between two builds of the same inputs, with the reason."""
+    project_packages: dict[str, Sha256] = {}
+    """This project's own packages: SHA-256 over the files of each, by name."""
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

@@ -4,7 +4,7 @@ import hashlib
 import io
 import shlex
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -14,7 +14,7 @@ import msgspec
 from images.errors import RecipeInvalid
 from images.recipe import ImageDefinition, Recipe, RecipeFile, canonical_recipe
 
-BUILD_FORMAT: Final = 2
+BUILD_FORMAT: Final = 3
 """Counts up whenever the builder makes something else of the same inputs."""
 GUEST_ROOT: Final = "/opt/spare"
 WHEELS_ROOT: Final = f"{GUEST_ROOT}/lib"
@@ -42,6 +42,8 @@ class BuildInputs:
     files: tuple[OverlayFile, ...]
     requirements: bytes | None
     """A pip requirements file."""
+    project_packages: Mapping[str, str]
+    """SHA-256 over the files of each of this project's packages, by name."""
     digest: str
     """SHA-256 over the above, the recipe, and the builder's own format."""
 
@@ -57,15 +59,17 @@ def collect_inputs(definition: ImageDefinition, project_root: Path = PROJECT_ROO
         RecipeInvalid: a project package does not exist.
     """
     recipe = definition.recipe
+    packages = {name: tuple(_package_files(recipe, name, project_root)) for name in recipe.project_packages}
     files = (
         *_guest_files(recipe),
-        *_project_files(recipe, project_root),
+        *(file for package in packages.values() for file in package),
         *(_recipe_file(item, definition.directory) for item in recipe.files),
     )
     requirements = None
     if recipe.requirements is not None:
         requirements = (definition.directory / recipe.requirements).read_bytes()
-    return BuildInputs(files, requirements, _digest_inputs(definition, files, requirements))
+    package_digests = {name: _digest_contents(package) for name, package in packages.items()}
+    return BuildInputs(files, requirements, package_digests, _digest_inputs(definition, files, requirements))
 
 
 def write_overlay(path: Path, files: Iterable[OverlayFile], time_s: int) -> None:
@@ -116,18 +120,17 @@ def _build_script(recipe: Recipe, exports: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _project_files(recipe: Recipe, root: Path) -> Iterator[OverlayFile]:
+def _package_files(recipe: Recipe, package: str, root: Path) -> Iterator[OverlayFile]:
     excludes = tuple(PurePosixPath(path) for path in recipe.project_excludes)
-    for package in recipe.project_packages:
-        if not (root / package / "__init__.py").is_file():
-            raise RecipeInvalid(
-                f"{recipe.name}.toml: the project package {package!r} does not exist in {root}.",
-                "Check project_packages.",
-            )
-        for path in sorted((root / package).rglob("*")):
-            relative = PurePosixPath(path.relative_to(root).as_posix())
-            if path.is_file() and _is_source(relative) and not any(map(relative.is_relative_to, excludes)):
-                yield OverlayFile(f"{GUEST_ROOT}/{relative}", path.read_bytes())
+    if not (root / package / "__init__.py").is_file():
+        raise RecipeInvalid(
+            f"{recipe.name}.toml: the project package {package!r} does not exist in {root}.",
+            "Check project_packages.",
+        )
+    for path in sorted((root / package).rglob("*")):
+        relative = PurePosixPath(path.relative_to(root).as_posix())
+        if path.is_file() and _is_source(relative) and not any(map(relative.is_relative_to, excludes)):
+            yield OverlayFile(f"{GUEST_ROOT}/{relative}", path.read_bytes())
 
 
 def _is_source(path: PurePosixPath) -> bool:
@@ -140,7 +143,11 @@ def _recipe_file(item: RecipeFile, directory: Path) -> OverlayFile:
 
 
 def _digest_inputs(definition: ImageDefinition, files: Iterable[OverlayFile], requirements: bytes | None) -> str:
-    contents = [(file.path, file.permissions, file.content) for file in sorted(files, key=lambda file: file.path)]
     initrd_init = (GUEST_SCRIPTS / "initrd-init").read_bytes()
-    parts = (BUILD_FORMAT, canonical_recipe(definition), requirements, initrd_init, contents)
+    parts = (BUILD_FORMAT, canonical_recipe(definition), requirements, initrd_init, _digest_contents(files))
     return hashlib.sha256(msgspec.msgpack.encode(parts)).hexdigest()
+
+
+def _digest_contents(files: Iterable[OverlayFile]) -> str:
+    contents = [(file.path, file.permissions, file.content) for file in sorted(files, key=lambda file: file.path)]
+    return hashlib.sha256(msgspec.msgpack.encode(contents)).hexdigest()

@@ -12,6 +12,7 @@ import msgspec
 from images.errors import BuildFailed
 from images.initrd import Kernel
 from images.manifest import MANIFEST_FORMAT, Manifest, ManifestFile
+from images.overlay import BuildInputs
 from images.recipe import ImageDefinition, canonical_recipe
 
 _DPKG_STATUS: Final = "var/lib/dpkg/status"
@@ -19,7 +20,7 @@ _DPKG_STATUS: Final = "var/lib/dpkg/status"
 
 def describe_image(
     definition: ImageDefinition,
-    input_digest: str,
+    inputs: BuildInputs,
     kernel: Kernel,
     wheels: Mapping[str, str],
     files: Mapping[str, ManifestFile],
@@ -29,7 +30,7 @@ def describe_image(
 
     Args:
         definition: what was built.
-        input_digest: of everything that came from this project.
+        inputs: everything that came from this project.
         kernel: the kernel that was put in.
         wheels: digests of the Python wheels by file name.
         files: the files of the image by name.
@@ -60,10 +61,11 @@ def describe_image(
         wheels=dict(wheels),
         files=dict(files),
         recipe_digest=hashlib.sha256(canonical_recipe(definition)).hexdigest(),
-        input_digest=input_digest,
+        input_digest=inputs.digest,
         source_date_epoch=recipe.source_date_epoch,
         data_set=data_set,
         not_reproducible=recipe.not_reproducible,
+        project_packages=dict(inputs.project_packages),
     )
 
 

@@ -56,7 +56,7 @@ def _check_disks(config: Config, report: Report) -> None:
         path: KeyPath = ("server", index, "storage")
         if len(server.storage) != 2 or not report.is_given(path) or not _is_here(config, server.host):
             continue
-        first, second = (_device(Path(directory)) for directory in server.storage)
+        first, second = (disk_of(Path(directory)) for directory in server.storage)
         if first == second:
             report.warning(path, "both storage directories are on the same disk: it fails with both domains")
 
@@ -77,7 +77,7 @@ def _is_here(config: Config, host: str) -> bool:
     return config.cell.kind == "one-machine" or host in ("localhost", "127.0.0.1", "::1", socket.gethostname())
 
 
-def _device(directory: Path) -> int:
+def disk_of(directory: Path) -> int:
     """Return the device of `directory`, or of the nearest directory above that exists."""
     while not directory.exists() and directory != directory.parent:
         directory = directory.parent

@@ -1,8 +1,12 @@
-"""The application tier: gunicorn with one worker, because requests execute one at a time."""
+"""The application tier: runs the auction site for one request at a time, because requests execute one at a time.
+
+gunicorn and waitress are its two kinds.
+"""
 
 import os
-import signal
 import sys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -10,19 +14,11 @@ from sqlalchemy import URL
 
 from rubis_adapter.tiers.tier_process import Account, TierProcess, accepts_connections
 
+APPLICATION: Final = "rubis_adapter.auction.wsgi:application"
 START_TIMEOUT_SECONDS: Final = 180.0
-_OPTIONS: Final = (
-    "--workers=1",
-    "--worker-class=sync",
-    # No heartbeat: a suspended domain must not come back to a killed worker; the cell has time-outs of its own.
-    "--timeout=0",
-    "--limit-request-line=0",
-    "--no-control-socket",
-    "--log-level=warning",
-)
 
 
-class ApplicationServer:
+class ApplicationServer(ABC):
     """Runs the auction site behind a Unix socket."""
 
     def __init__(self, run_dir: Path, account: Account, database: URL, update_socket: Path | None) -> None:
@@ -39,7 +35,8 @@ class ApplicationServer:
             "RUBIS_DATABASE_URL": database.render_as_string(hide_password=False),
             "RUBIS_UPDATE_SOCKET": str(update_socket or ""),
         }
-        self._process = TierProcess(self._command(), run_dir / "application.log", account, environment)
+        command = (sys.executable, "-m", *self._module_and_options())
+        self._process = TierProcess(command, run_dir / "application.log", account, environment)
 
     def start(self) -> None:
         """Starts the server; returns when it takes connections.  Raises `ProcessFailed`."""
@@ -48,8 +45,8 @@ class ApplicationServer:
         self._process.wait_until(lambda: accepts_connections(self.socket), START_TIMEOUT_SECONDS, "takes connections")
 
     def stop(self) -> None:
-        """Stops the server.  No request is under way then: SIGTERM would still wait for an idle worker."""
-        self._process.stop(signal.SIGQUIT)
+        """Stops the server.  No request is under way then."""
+        self._process.stop(self._stop_signal())
 
     def kill(self) -> None:
         """Ends the server at once."""
@@ -61,19 +58,14 @@ class ApplicationServer:
 
     @property
     def pid(self) -> int:
-        """Process id of the server; its worker is a child."""
+        """Process id of the server; workers are children of it."""
         return self._process.pid
 
-    def _command(self) -> tuple[str, ...]:
-        return (
-            sys.executable,
-            "-m",
-            "gunicorn",
-            f"--bind=unix:{self.socket}",
-            f"--worker-tmp-dir={self._run_dir}",
-            *_OPTIONS,
-            "rubis_adapter.auction.wsgi:application",
-        )
+    @abstractmethod
+    def _module_and_options(self) -> Sequence[str]: ...
+
+    @abstractmethod
+    def _stop_signal(self) -> int: ...
 
 
 def _code_root() -> Path:

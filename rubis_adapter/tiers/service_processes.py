@@ -1,35 +1,42 @@
 """All three tiers of one replica together, started from the database upwards and stopped in the other order."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, assert_never
 
 from rubis_adapter.tiers.application_server import ApplicationServer
 from rubis_adapter.tiers.database_server import DatabaseServer
-from rubis_adapter.tiers.mariadb import MariaDbServer
-from rubis_adapter.tiers.postgres import PostgresServer
+from rubis_adapter.tiers.gunicorn import Gunicorn
+from rubis_adapter.tiers.lighttpd import Lighttpd
+from rubis_adapter.tiers.nginx import Nginx
 from rubis_adapter.tiers.tier_process import Account
+from rubis_adapter.tiers.waitress import Waitress
 from rubis_adapter.tiers.web_server import WebServer
 
 
 class DatabaseKind(StrEnum):
-    """Which database a replica runs."""
+    """Which database a replica runs, and with it which other tiers."""
 
     MARIADB = "mariadb"
     POSTGRESQL = "postgresql"
 
 
-_SERVERS: Final[Mapping[DatabaseKind, Callable[[Path, Path, Account, int], DatabaseServer]]] = {
-    DatabaseKind.MARIADB: MariaDbServer,
-    DatabaseKind.POSTGRESQL: PostgresServer,
-}
 DATABASE_ACCOUNTS: Final[Mapping[DatabaseKind, str]] = {
     DatabaseKind.MARIADB: "mysql",
     DatabaseKind.POSTGRESQL: "postgres",
 }
 """Accounts that the databases' Debian packages make."""
+_WEB_SERVERS: Final[Mapping[DatabaseKind, type[WebServer]]] = {
+    DatabaseKind.MARIADB: Nginx,
+    DatabaseKind.POSTGRESQL: Lighttpd,
+}
+_APPLICATION_SERVERS: Final[Mapping[DatabaseKind, type[ApplicationServer]]] = {
+    DatabaseKind.MARIADB: Gunicorn,
+    DatabaseKind.POSTGRESQL: Waitress,
+}
+"""Replicas of different kinds have no server program in common: a defect of one is a fault of one replica."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +59,23 @@ class ServiceConfiguration:
 def database_server(configuration: ServiceConfiguration) -> DatabaseServer:
     """The database tier alone: for making and filling a data directory.  Raises `MissingProgram`."""
     account = _account(configuration, DATABASE_ACCOUNTS[configuration.database])
-    make = _SERVERS[configuration.database]
+    make = _database_class(configuration.database)
     return make(configuration.data_dir, configuration.run_dir / "database", account, configuration.cache_mib)
+
+
+def _database_class(kind: DatabaseKind) -> type[DatabaseServer]:
+    """The class that runs `kind`, imported when it is wanted: an image has the driver of its own database alone."""
+    match kind:
+        case DatabaseKind.MARIADB:
+            from rubis_adapter.tiers.mariadb import MariaDbServer
+
+            return MariaDbServer
+        case DatabaseKind.POSTGRESQL:
+            from rubis_adapter.tiers.postgres import PostgresServer
+
+            return PostgresServer
+        case _:
+            assert_never(kind)
 
 
 def _account(configuration: ServiceConfiguration, name: str | None) -> Account:
@@ -75,8 +97,9 @@ class ServiceProcesses:
         run_dir = configuration.run_dir / "web"
         self.database = database_server(configuration)
         url = self.database.application_url()
-        self.application = ApplicationServer(run_dir, self.web_account, url, update_socket)
-        self.web = WebServer(run_dir, self.web_account, self.application.socket)
+        application_server = _APPLICATION_SERVERS[configuration.database]
+        self.application = application_server(run_dir, self.web_account, url, update_socket)
+        self.web = _WEB_SERVERS[configuration.database](run_dir, self.web_account, self.application.socket)
 
     def start(self) -> None:
         """Starts all tiers over an existing data directory; returns when a request can be served.

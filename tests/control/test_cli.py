@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from images.catalog import Catalog
 from replica_manager.control.cli.root import COMMANDS
 from replica_manager.control.event_file import EventFile
 from replica_manager.control.event_log import EventLog
 from tests.control.conftest import LoopThread
 from tests.control.fake_cell import FILE, FakeCell
+from tests.images.image_directories import put_image
 
 
 @pytest.fixture
@@ -188,6 +190,34 @@ def test_check_prints_every_finding_and_fails_on_errors_only(cell: FakeCell) -> 
     assert document["ok"] is False
     assert [finding["line"] for finding in document["findings"]] == [12, 13]
     assert document["findings"][0]["suggestion"] == "did you mean `heartbeat_ms`?"
+
+
+def test_check_scores_how_much_the_replicas_have_in_common(cell: FakeCell) -> None:
+    """Readable, and whole as JSON: which image each server boots, and what is in all of them."""
+    catalog = Catalog(cell.file.parent / "images")
+    images = [put_image(catalog, name) for name in ("site-a", "site-b")]
+    servers = '[[server]]\nid = 0\nimage = "site-a"\n[[server]]\nid = 1\n'
+    cell.file.write_text(
+        '[cell]\nname = "shop"\nnetwork = "loopback"\n[hypervisor]\nimage_dir = "images"\n'
+        f'[service]\nimage = "site-b"\n{servers}'
+    )
+    shown = cell.run("cell", "check")
+    document = json.loads(cell.run("cell", "check", "-o", "json").output)["diversity"]
+
+    assert shown.exit_code == 0
+    assert "diversity: 0 of 100" in shown.output
+    assert [part["name"] for part in document["parts"]] == ["software", "hosts", "racks", "storage"]
+    assert document["images"] == {"0": images[0].image_id, "1": images[1].image_id}
+    assert {"name": "python3", "versions": ["3.11.2"]} in document["same"]
+    assert document["other_versions"] == []
+    assert "3 packages 3 are in every server" in shown.output
+
+
+def test_check_scores_nothing_that_has_mistakes(cell: FakeCell) -> None:
+    """Values that stand in for wrong ones would be scored."""
+    cell.file.write_text(FILE + "[timeouts]\nhearbeat_ms = 400\n")
+    assert json.loads(cell.run("cell", "check", "-o", "json").output)["diversity"] is None
+    assert "diversity" not in cell.run("cell", "check").output
 
 
 def test_check_names_images_that_are_missing(cell: FakeCell) -> None:

@@ -124,6 +124,11 @@ def cell_entries() -> list[bytes]:
         entries.Consent(17, True, True),
         entries.RestartBegun(31),
         entries.Restarted("s1.g3", 30, 31, 1_700_000_000_000_000),
+        entries.RecoveryPoint("recovery", 40, 2),
+        entries.RecoveryBegun("resilient", 2, 1 << 50),
+        entries.NextBooted("s1.g4", 2),
+        entries.Switch("s1.g4", 41),
+        entries.RecoveryAborted(2, "states do not come in time"),
     ]
     return [entries.encode_entry(entry) for entry in made]
 

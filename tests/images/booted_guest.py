@@ -5,17 +5,30 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from exec_wrapper.framing import decode_from_wrapper, encode_frame
-from exec_wrapper.wire import FRAME_BYTES_MAX, FromWrapper, Hello, ToWrapper, WrapperHello
+from exec_wrapper.wire import (
+    FRAME_BYTES_MAX,
+    FromWrapper,
+    Hello,
+    NextPart,
+    SetPart,
+    SetState,
+    StatePart,
+    StateSet,
+    TakeState,
+    ToWrapper,
+    WrapperHello,
+)
 from images.catalog import Image
 
 BOOT_TIMEOUT_S = 240.0
 """Three seconds on an idle machine; many times that on a busy one."""
 STATE_PART_BYTES_MAX = 65536
+STATE_FORMAT = 1
 
 
 class BootedGuest:
@@ -60,6 +73,27 @@ class BootedGuest:
             assert data, f"the guest does not answer; its console:\n{self.console()}"
             self._received += self._decoder.feed(data)
         return self._received.pop(0)
+
+    def take_state(self, previous: int, point: int) -> list[bytes]:
+        """Return the parts of the service's state as of everything before `point`."""
+        self.say(TakeState(previous, point, STATE_FORMAT))
+        parts: list[bytes] = []
+        is_complete = False
+        while not is_complete:
+            part = self.ask(NextPart(1))
+            assert isinstance(part, StatePart), part
+            assert (part.point, part.index) == (point, len(parts))
+            parts.append(part.data)
+            is_complete = part.is_last
+        return parts
+
+    def set_state(self, point: int, parts: Sequence[bytes]) -> None:
+        """Replace the service's state."""
+        self.say(SetState(point, STATE_FORMAT))
+        for index, part in enumerate(parts[:-1]):
+            self.say(SetPart(index, False, part))
+        answer = self.ask(SetPart(len(parts) - 1, True, parts[-1]))
+        assert answer == StateSet(point)
 
     def say(self, message: ToWrapper) -> None:
         """Send a message."""

@@ -124,6 +124,19 @@ def test_what_a_guest_does_not_get_leaves_the_digest_alone(tmp_path: Path, proje
     assert collect_inputs(_definition(tmp_path), project).digest == before
 
 
+def test_each_package_of_the_project_has_a_digest_that_no_other_part_of_the_recipe_changes(
+    tmp_path: Path, project: Path
+) -> None:
+    """Two images with the same adapter say so, however different they are otherwise."""
+    first = collect_inputs(_definition(tmp_path), project).project_packages
+    other_image = collect_inputs(_definition(tmp_path, release="trixie", files=(), steps=()), project)
+    (project / "shop/site/page.html").write_text("changed")
+    changed = collect_inputs(_definition(tmp_path), project).project_packages
+
+    assert first.keys() == {"shop"}
+    assert other_image.project_packages == first != changed
+
+
 def test_requirements_are_part_of_the_inputs(tmp_path: Path, project: Path) -> None:
     """Another pinned wheel is another image."""
     definition = _definition(tmp_path, requirements="requirements.txt")

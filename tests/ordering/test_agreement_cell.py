@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,14 @@ from tests.ordering.peers import S0, S1, W0, Recorder, addresses, make_keys, tls
 
 MEMBERS = (S0, S1, W0)
 IDENTITIES = [Identity(member, 1) for member in MEMBERS]
+PATIENT = AgreementSettings(
+    witness_timeout_ms=5_000,
+    election_timeout_min_ms=6_000,
+    election_timeout_max_ms=10_000,
+    election_timeout_ceiling_ms=20_000,
+    crash_timeout_ms=60_000,
+)
+"""For what must not happen because the machine is busy."""
 SETTINGS = AgreementSettings(witness_timeout_ms=200, crash_timeout_ms=2000, startup_grace_ms=3000)
 
 
@@ -36,6 +44,7 @@ class Place:
 
     directory: Path
     addresses: dict[MemberId, tuple[str, int]]
+    settings: AgreementSettings = SETTINGS
 
 
 class Member:
@@ -53,24 +62,24 @@ class Member:
             ChannelHandler(self._on_messages, recorder.on_up, recorder.on_down, recorder.on_event),
             lambda handler: self._transport(place, handler),
         )
-        self.driver: MemberDriver[Node] | MemberDriver[Witness] = self._driver(is_restart)
+        self.driver: MemberDriver[Node] | MemberDriver[Witness] = self._driver(is_restart, place.settings)
 
     def _transport(self, place: Place, handler: PeerHandler) -> TlsPeerTransport:
         tls = tls_of(place.directory / "keys", self.own)
         return TlsPeerTransport(place.addresses, self.own, tls, handler, generator=random.Random(1))
 
-    def _driver(self, is_restart: bool) -> MemberDriver[Node] | MemberDriver[Witness]:
+    def _driver(self, is_restart: bool, settings: AgreementSettings) -> MemberDriver[Node] | MemberDriver[Witness]:
         handler = DriverHandler(self.delivered.extend, self.events.extend, self.failures.append)
         ports = {"post": self.channel.post, "flush": self.channel.flush, "handler": handler}
         identity, rng = Identity(self.own, 1), random.Random(self.own.number)
         if not self.own.is_server:
-            witness = Witness.born(identity, SETTINGS, IDENTITIES, monotonic_ms())
+            witness = Witness.born(identity, settings, IDENTITIES, monotonic_ms())
             return MemberDriver(witness, self._storage, **ports)
         if is_restart:
             content = self._storage.scan(PREFIX, PREFIX_END)
-            node = Node.recovered(identity, SETTINGS, IDENTITIES, content, rng, monotonic_ms())
+            node = Node.recovered(identity, settings, IDENTITIES, content, rng, monotonic_ms())
         else:
-            node = Node.born(identity, SETTINGS, IDENTITIES, rng, monotonic_ms())
+            node = Node.born(identity, settings, IDENTITIES, rng, monotonic_ms())
         return AgreementDriver(node, self._storage, **ports)
 
     def _on_messages(self, sender: MemberId, messages: list[Message]) -> None:
@@ -128,7 +137,7 @@ Runner = Callable[[Callable[[Place], Awaitable[None]]], None]
 
 def test_both_servers_deliver_the_same_entries_in_the_same_order_and_the_witness_sleeps(run: Runner) -> None:
     async def scenario(place: Place) -> None:
-        members = await open_cell(place)
+        members = await open_cell(replace(place, settings=PATIENT))
         zero, one = members[S0], members[S1]
         for number in range(300):
             zero.server.propose(b"zero %d" % number)

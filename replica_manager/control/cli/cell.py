@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from replica_manager.control.cli.diversity_view import diversity_document, diversity_of, print_diversity
 from replica_manager.control.cli.exit_codes import ExitCode
 from replica_manager.control.cli.options import Settings, config_option, output_option, plan_options
 from replica_manager.control.cli.output import print_json, progress
@@ -25,17 +26,24 @@ def cell() -> None:
 @output_option
 @click.pass_obj
 def check(settings: Settings, output: str) -> int:
-    """Find every mistake in the configuration, with line numbers; warnings do not fail."""
+    """Find every mistake in the configuration, with line numbers; warnings do not fail.
+
+    A configuration without mistakes is also scored by how much its replicas have in common.
+    """
     findings = _findings(settings.path)
     errors = sum(finding.severity == "error" for finding in findings)
+    diversity = None if errors else diversity_of(settings.load())
     if output == "json":
         fields = ("severity", "line", "path", "message", "suggestion")
         rows = [{field: getattr(finding, field) for field in fields} for finding in findings]
-        print_json({"file": str(settings.path), "ok": errors == 0, "findings": rows})
+        scored = None if diversity is None else diversity_document(diversity)
+        print_json({"file": str(settings.path), "ok": errors == 0, "findings": rows, "diversity": scored})
     else:
         for finding in findings:
             click.echo(finding.render(str(settings.path)))
         click.echo(f"{settings.path}: {_summary(errors, len(findings) - errors)}", err=True)
+        if diversity is not None:
+            print_diversity(diversity)
     return ExitCode.USAGE if errors else ExitCode.OK
 
 

@@ -1,7 +1,9 @@
 """Runs inside the root file system while the image is built: fills the database, or changes it by SQL.
 
-`data_set.py load NAME START_TIME_US DESCRIPTION` makes the data directory, fills it, and describes it in a JSON file.
-`data_set.py sql FILE` lets the administrator of the database execute the statements of a file, one a paragraph.
+`data_set.py DATABASE load NAME START_TIME_US DESCRIPTION` makes the data directory, fills it, and describes it in a
+JSON file.
+`data_set.py DATABASE sql FILE` lets the administrator of the database execute the statements of a file, one a
+paragraph.
 """
 
 import json
@@ -26,8 +28,8 @@ SEED = 1
 
 def main() -> None:
     """Do what the command line says."""
-    command, *arguments = sys.argv[1:]
-    server = database_server(ServiceConfiguration(DatabaseKind.MARIADB, DATA_DIR, RUN_DIR))
+    database, command, *arguments = sys.argv[1:]
+    server = database_server(ServiceConfiguration(DatabaseKind(database), DATA_DIR, RUN_DIR))
     if command == "load":
         name, start_time_us, description = arguments
         fill(server, name, int(start_time_us), Path(description))
