@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from benchmarks.null_cell import NullCell, directory_mark, free_port
+from benchmarks.loopback_ports import free_port
+from benchmarks.null_cell import NullCell, directory_mark
 from images.fault_orders import treacherous_command
 from replica_manager.config import Config
 from replica_manager.config_addresses import Address, parse_address

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.loopback_ports import free_port
 from benchmarks.native_rubis import START_TIME_US, NativeRubis
-from benchmarks.null_cell import free_port
 from replica_manager.config import Config
 from replica_manager.config_addresses import parse_address
 from replica_manager.config_check import load

@@ -1,7 +1,6 @@
 """A cell of child processes with the key-value service on this machine, for measuring replication alone."""
 
 import os
-import socket
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -9,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.loopback_ports import free_port
 from replica_manager.cell_paths import CellPaths
 from replica_manager.config import Config
 from replica_manager.config_check import load
@@ -117,19 +117,6 @@ def peak_memory_bytes(pid: int) -> int:
     """Return the most memory that a process ever had resident.  Source: proc(5), `VmHWM` in /proc/pid/status."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-
-
-_handed_out: set[int] = set()
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on at present, and that this process has not returned before."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = int(probe.getsockname()[1])
-        if port not in _handed_out:
-            _handed_out.add(port)
-            return port
 
 
 def directory_mark(directory: Path) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.null_cell import free_port
+from benchmarks.loopback_ports import free_port
 from replica_manager.client.errors import CellUnreachable, ClientClosed, SessionBusy
 from replica_manager.client.failover_client import FailoverClient
 from replica_manager.client.failover_values import FailoverSettings, Noted

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from benchmarks.null_cell import NullCell, free_port
+from benchmarks.loopback_ports import free_port
+from benchmarks.null_cell import NullCell
 from replica_manager.config import Config
 from replica_manager.config_addresses import Address, parse_address
 from replica_manager.config_check import load

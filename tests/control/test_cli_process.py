@@ -5,7 +5,6 @@ import json
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.loopback_ports import free_port
 from replica_manager.cell_paths import CellPaths
 from replica_manager.config_check import load
 from replica_manager.control.leftovers import find_marked
@@ -71,25 +71,15 @@ def fake_cell(tmp_path: Path, loop_thread: LoopThread) -> Iterator[FakeCell]:
     it.close()
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that are free now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 def cell_file(directory: Path, network: str, name: str, restart: str = "always") -> Path:
     """Write the configuration of a key-value cell; on loopback with ports of its own."""
     text = CELL.format(name=name, network=network, python=sys.executable, restart=restart)
     if network == "loopback":
-        ports = iter(free_ports(7))
         for number in (0, 1):
             text += f"[[server]]\nid = {number}\n"
             for key in ("public_address", "private_address", "admin_address"):
-                text += f'{key} = "127.0.0.1:{next(ports)}"\n'
-        text += f'[[witness]]\nid = 0\nprivate_address = "127.0.0.1:{next(ports)}"\n'
+                text += f'{key} = "127.0.0.1:{free_port()}"\n'
+        text += f'[[witness]]\nid = 0\nprivate_address = "127.0.0.1:{free_port()}"\n'
     file = directory / "spare.toml"
     file.write_text(text)
     return file

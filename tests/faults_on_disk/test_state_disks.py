@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from benchmarks.chaos.disk_faults import cut_off, fill, plug_in_again
-from benchmarks.null_cell import free_port
+from benchmarks.loopback_ports import free_port
 from replica_manager.cell_paths import CellPaths
 from replica_manager.config import Config
 from replica_manager.config_check import load

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from agreement.identifiers import MemberId
-from benchmarks.null_cell import free_port
+from benchmarks.loopback_ports import free_port
 from replica_manager.cell_paths import CellPaths
 from replica_manager.config import Config
 from replica_manager.config_addresses import Address, parse_address

@@ -1,12 +1,9 @@
 """A real cell of child processes on 127.0.0.1, started by `spare`, and a client that does not lose its head."""
 
 import asyncio
-import itertools
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.loopback_ports import free_port
 from exec_wrapper.examples.key_value_commands import encode_get, encode_set
 from replica_manager.cell_paths import CellPaths
 from replica_manager.client.framed_client import CellUnavailable, ConnectionLost, FramedClient
@@ -50,22 +48,6 @@ fence_delay_ms = 1000
 """
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that are free now, and that no connection gets by chance.
-
-    A port of the range for outgoing connections may be another one's when a killed server wants it again; it may even
-    be taken by who tries to reach the dead server.
-    """
-    first_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    candidates = random.Random(os.getpid() + time.monotonic_ns()).sample(range(10_000, first_outgoing), 20 * count)
-    return list(itertools.islice(filter(_is_free, candidates), count))
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
-
-
 class LiveCell:
     """One cell; `up` starts it."""
 
@@ -83,7 +65,6 @@ class LiveCell:
         """
         self.directory = directory
         self.file = directory / "spare.toml"
-        ports = iter(free_ports(7))
         text = CELL.format(
             name=f"ops-{os.getpid()}",
             python=sys.executable,
@@ -94,9 +75,9 @@ class LiveCell:
         for number in (0, 1):
             text += f"[[server]]\nid = {number}\n"
             for key in ("public_address", "private_address", "admin_address"):
-                text += f'{key} = "127.0.0.1:{next(ports)}"\n'
+                text += f'{key} = "127.0.0.1:{free_port()}"\n'
         for number in range(witnesses):
-            text += f'[[witness]]\nid = {number}\nprivate_address = "127.0.0.1:{next(ports)}"\n'
+            text += f'[[witness]]\nid = {number}\nprivate_address = "127.0.0.1:{free_port()}"\n'
         self.file.write_text(text)
         self.config = load(self.file)
         self.paths = CellPaths.of(self.config)

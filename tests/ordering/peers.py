@@ -3,13 +3,13 @@
 import asyncio
 import datetime
 import random
-import socket
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
 from agreement.identifiers import MemberId
+from benchmarks.loopback_ports import free_port
 from replica_manager.network import keys
 from replica_manager.network.key_files import identity_uri, member_files
 from replica_manager.ordering.peer_port import PeerEvent, PeerHandler
@@ -59,18 +59,9 @@ def tls_of(directory: Path, member: MemberId, cell: str = "shop") -> PeerTls:
     return PeerTls(PeerCredentials(files.authority, files.certificate, files.key, partial(identity_uri, cell)))
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(listener.getsockname()[1]) for listener in sockets]
-    for listener in sockets:
-        listener.close()
-    return ports
-
-
 def addresses(*members: MemberId) -> dict[MemberId, tuple[str, int]]:
     """Loopback addresses for members."""
-    return {member: ("127.0.0.1", port) for member, port in zip(members, free_ports(len(members)), strict=True)}
+    return {member: ("127.0.0.1", free_port()) for member in members}
 
 
 def make_transport(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from benchmarks.chaos.disk_faults import cut_off
-from benchmarks.null_cell import free_port
+from benchmarks.loopback_ports import free_port
 from replica_manager.cell_paths import CellPaths, MemberKind
 from replica_manager.config_addresses import Address, parse_address
 from replica_manager.config_check import load

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks.null_cell import free_port
+from benchmarks.loopback_ports import free_port
 from replica_manager import event_loop
 from replica_manager.cell_paths import CellPaths
 from replica_manager.config import Config

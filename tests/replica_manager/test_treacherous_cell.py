@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.null_cell import NullCell, free_port
+from benchmarks.loopback_ports import free_port
+from benchmarks.null_cell import NullCell
 from exec_wrapper.examples.key_value_commands import OK, encode_field, encode_get, encode_set
 from images.fault_orders import FaultKind, FaultOrder, key_value_read, key_value_write, treacherous_command
 from replica_manager.client.framed_client import FramedClient
