@@ -25,6 +25,7 @@ def test_a_proxy_serves_this_machine_or_the_clients_of_the_cell() -> None:
         place = namespace_name(cell.config.cell.name, "clients")
         with spare_proxy(cell.file, "--inside", host=f"{PUBLIC_NETWORK}.{CLIENTS_HOST}") as proxy:
             assert namespaces.call_in(place, lambda: asyncio.run(status_of(proxy.address))) == 200
-            with pytest.raises(OSError):
+            # From here nobody has this address; a gateway on the way out may answer for it, but not as a cell does.
+            with pytest.raises((OSError, EOFError)):
                 asyncio.run(asyncio.wait_for(status_of(proxy.address), 2))
             assert proxy.end() == 0

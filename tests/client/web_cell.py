@@ -172,8 +172,10 @@ class Browser:
         self._writer.write(b"%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n%s\r\n" % (method, target, head))
         async with asyncio.timeout(PATIENCE_S):
             reply_head = await self._reader.readuntil(b"\r\n\r\n")
-            length = next(int(line[15:]) for line in reply_head.split(b"\r\n") if line.startswith(b"Content-Length:"))
-            return int(reply_head.split(b" ", 2)[1]), await self._reader.readexactly(length)
+            lengths = [int(line[15:]) for line in reply_head.split(b"\r\n") if line.startswith(b"Content-Length:")]
+            if not lengths:
+                raise EOFError(f"no reply of a cell: {reply_head!r}")
+            return int(reply_head.split(b" ", 2)[1]), await self._reader.readexactly(lengths[0])
 
 
 @asynccontextmanager
