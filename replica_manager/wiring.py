@@ -76,6 +76,7 @@ from replica_manager.server_settings import (
     request_bytes_max,
 )
 from replica_manager.standing import Standing
+from replica_manager.state_export import StateSource
 
 OBSERVE_INTERVAL_S = 1.0
 SWEEP_INTERVAL_S = 5.0
@@ -220,7 +221,9 @@ class ServerAssembly:
         self._make_domains()
         spool = DirectorySpool(self._paths.state("server", self._id))
         self._stack.callback(spool.close)
-        self.server.attach(self.driver, self._channel, self.domains, spool, self._boot_later)
+        part_bytes_max = self._config.limits.state_part_bytes_max
+        source = StateSource(self._config.cell.name, part_bytes_max, self.domains.service, self._clock.wall_us)
+        self.server.attach(self.driver, self._channel, self.domains, spool, self._boot_later, source)
         # These are never cancelled, and so never left half open: a server whose log says that it has left rejoins while
         # it still opens its ports, and would find them taken by itself.
         await self._open_control()
