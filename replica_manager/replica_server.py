@@ -127,6 +127,8 @@ class ReplicaServer:
         self.audit: AuditLog | None = None
         self.fencing: Fencing | None = None
         """What is done about silent servers; only without witnesses."""
+        self.importing: Callable[[], dict[str, Any] | None] = lambda: None
+        """How far the import of a state into the first domains is; its owner sets it."""
         self._is_halted = False
         self.last_refresh: dict[str, Any] | None = None
         self.refresh_count = 0

@@ -61,6 +61,7 @@ class ServerHandlers:
             "configuration": node.configuration.number,
             **cell_report(core),
             "export": server.exports.report(),
+            "import": server.importing(),
             "silent_servers": self._silent_servers(),
             "domains": domain_reports(core, server.domains.observed, suspended_s),
             "last_refresh": server.last_refresh,
