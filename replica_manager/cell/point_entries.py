@@ -46,11 +46,15 @@ def _apply_checkpoint(cell: "CellState", sequence: int, token: int) -> tuple[Eff
 
 
 def _apply_export(cell: "CellState", sequence: int, server: int, entry: RecoveryPoint) -> tuple[Effect, ...]:
-    """Give the server that ordered this a state to write; a further attempt takes the place of the one before."""
+    """Give the server that ordered this a state to write.
+
+    A further attempt takes the place of the one before; so does another export of that server, which has given the
+    former one up: its end may come after this entry.
+    """
     former = cell.state_point
     if not cell.is_live(server):
         return ()
-    if former is not None and (former.kind, former.host, former.token) != (EXPORT, server, entry.token):
+    if former is not None and (former.kind, former.host) != (EXPORT, server):
         return (StateRefused(entry.token, former.point),)
     effects = () if former is None else (StateEnded(former.point),)
     active, passive = cell.domains_in(Role.ACTIVE), cell.domains_in(Role.PASSIVE)

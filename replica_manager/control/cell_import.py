@@ -56,7 +56,9 @@ def confirm_import(config: Config, imported: ImportedState, report: Reporter) ->
     taken = take_checkpoint(config, COMPARE_S)
     has_clients = any(answer.get("clients") for answer in look(config).answers.values())
     if not taken.is_equal or not (has_clients or imported.digest in taken.digests.values()):
-        raise ImportFailed(_objection(taken, imported), "nothing is kept of it; spare cell up --import tries again")
+        # Whom clients have talked to is no new cell any more.
+        again = "spare cell up --fresh --import" if has_clients else "spare cell up --import"
+        raise ImportFailed(_objection(taken, imported), f"see spare events; {again} tries it anew")
     compared = "equal to each other; clients have come already" if has_clients else f"equal to {imported.path}"
     report(f"{len(taken.digests)} domains hold the imported state: {compared}, digest {imported.digest}")
 

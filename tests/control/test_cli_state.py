@@ -222,8 +222,9 @@ def test_clients_that_came_early_are_no_failure_of_the_import(cell: FakeCell) ->
     """They may have written; then the domains can only be compared with each other."""
     assert "equal to each other; clients have come already" in confirm(cell, "cd" * 32)
     cell.servers[0].digests = {"s0.g1": DIGEST, "s1.g1": "cd" * 32}
-    with pytest.raises(ImportFailed):
+    with pytest.raises(ImportFailed) as raised:
         confirm(cell, DIGEST)
+    assert "--fresh" in raised.value.hint
 
 
 def test_the_progress_of_an_import_is_told_in_percent() -> None:

@@ -10,7 +10,7 @@ import pytest
 from agreement.messages import ServerLeft
 from exec_wrapper.wire import StatePart
 from replica_manager.cell.cell_state import CellState
-from replica_manager.cell.entries import PointClosed, RecoveryBegun
+from replica_manager.cell.entries import PointClosed, RecoveryBegun, RecoveryPoint
 from replica_manager.cell.roles import Role
 from replica_manager.cell.state_points import EXPORT
 from replica_manager.identifiers import DomainId
@@ -308,6 +308,26 @@ def test_an_export_that_is_given_up_before_it_is_ordered_is_closed_when_it_comes
     assert_nothing_is_open(cell)
     assert cell.files[0].rows == {}
     assert cell.exports_failed == []
+
+
+def test_another_export_of_the_same_server_takes_the_place_of_one_that_was_given_up() -> None:
+    """Ctrl-C, and the command once more at once: the end of the first point may come behind the second one."""
+    cell = stored()
+    core = cell.cores[0]
+    core.order_export(TOKEN)
+    core.abort_export(TOKEN)
+    core.order_export(TOKEN + 1)
+    cell.settle()
+    assert cell.exports_failed == []
+    assert_exported(cell, dict(cell.domains[ACTIVE_0].rows))
+
+
+def test_a_server_that_has_left_opens_no_point() -> None:
+    """Its entry was ordered behind its departure; nobody would ever close it."""
+    cell = stored()
+    cell.order_change(ServerLeft(1, fenced=True))
+    cell.order_entry(RecoveryPoint("export", 0, 99), server=1)
+    assert cell.cores[0].cell.open_point == 0
 
 
 def test_an_export_that_is_given_up_stops_the_donors() -> None:
