@@ -39,6 +39,12 @@ class PartWanted(NamedTuple):
     """The server that asks; None: this one."""
 
 
+class ExportFailed(NamedTuple):
+    """The state that is exported here does not come."""
+
+    reason: str
+
+
 class NamedEvent(NamedTuple):
     """Something that an operator may ask about later."""
 
@@ -69,6 +75,8 @@ class CoreOutput:
     """State parts of local domains, to be kept on this server's disk until their point ends."""
     parts_wanted: list[PartWanted] = field(default_factory=list)
     """Parts to be read from there; each is answered by `on_part`, or by a `Part` to the server that asks."""
+    export: list[ToWrapper | ExportFailed] = field(default_factory=list)
+    """Of the state that is exported here: the file is told what a fresh domain would be; `on_export_frame` answers."""
     points_ended: list[int] = field(default_factory=list)
     """Points whose parts nobody needs any more."""
     boots: list[DomainId] = field(default_factory=list)

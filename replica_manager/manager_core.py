@@ -9,7 +9,7 @@ Source: SPARE §4.3; design "Execution and voting", "Passive replicas".
 from collections.abc import Sequence
 
 from agreement.messages import Change, Entry
-from exec_wrapper.wire import FromWrapper, WrapperHello
+from exec_wrapper.wire import FromWrapper, Pong, StateSet, WrapperHello
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.effects import (
     CellRestarted,
@@ -76,6 +76,7 @@ from replica_manager.peer_messages import (
     Votes,
 )
 from replica_manager.recovery.cell_restart import CellRestart
+from replica_manager.recovery.export import Export
 from replica_manager.recovery.proactive_recovery import ProactiveRecovery
 from replica_manager.recovery.repair import Repair
 from replica_manager.recovery.state_digests import CheckpointBoard
@@ -139,6 +140,7 @@ class ManagerCore:
         )
         self.watch = DomainWatch(settings.watch, self.cell, self.requests, self.feeds)
         self.repair = Repair(settings.server, settings.repair, self.cell, self.feeds, self.buffer)
+        self.export = Export(settings.server, settings.repair, self.cell, self.buffer)
         self.restart = CellRestart(
             settings.server, self.cell, self.feeds, self.requests, self.buffer, self._make_feed, life
         )
@@ -154,7 +156,9 @@ class ManagerCore:
         )
         learners = self.membership.learners
         self.resolving = Resolving(self.cell, self.requests, self.feeds, self.voter)
-        self.answers = DomainAnswers(self.cell, self.feeds, self.requests, self.voter, self.board, self.repair)
+        self.answers = DomainAnswers(
+            self.cell, self.feeds, self.requests, self.voter, self.board, self.repair, self.export
+        )
         self.retention = Retention(self.cell, self.requests, self.buffer, self.feeds)
         self.retention.is_whole_log_needed = lambda: self.membership.is_coming_back
         self.retention.followers_stable = lambda: [
@@ -231,6 +235,8 @@ class ManagerCore:
             case StateRefused() | StateCompared():
                 if isinstance(effect, StateCompared):
                     self.answers.cancel_state(effect.point, self._output)
+                else:
+                    self.export.on_refused(effect.token, effect.open_point, self._output)
                 self._output.points.append(effect)
             case _:
                 self._on_fault_effect(effect)
@@ -307,6 +313,7 @@ class ManagerCore:
         elif effect.role is Role.PASSIVE and feed is not None:
             self._output.power.append((effect.domain, PowerAction.SERVE))
         self.repair.on_role_changed(effect.domain, effect.role, self._output)
+        self.export.on_role_changed(effect.domain, effect.role, self._output)
         self.values.on_roles_changed()
         self.voter.recount()
         self.membership.maybe_leave(self._output)
@@ -323,6 +330,7 @@ class ManagerCore:
             if feed is not None and feed.power is not Power.GONE:
                 feed.request_state(point.point)
         self.repair.on_state_wanted(point, self.voter.now_ms)
+        self.export.on_state_wanted(point)
 
     def _on_state_ended(self, point: int) -> None:
         self.answers.cancel_state(point, self._output)
@@ -348,6 +356,18 @@ class ManagerCore:
     def order_checkpoint(self, token: int) -> None:
         """Have every domain give its state at one agreed position."""
         self._output.proposals.append(encode_entry(RecoveryPoint("checkpoint", self.cell.sequence, token)))
+
+    def order_export(self, token: int) -> None:
+        """Have the agreed state at one position given to this server; `CoreOutput.export` is what comes of it."""
+        self.export.order(token, self._output)
+
+    def on_export_frame(self, frame: Pong | StateSet) -> None:
+        """The file to which a state is exported took a part in, or is whole."""
+        self.export.on_frame(frame, self._output)
+
+    def abort_export(self, token: int) -> None:
+        """Nobody waits for an export any more, which may have ended."""
+        self.export.abort(token, self._output)
 
     def _close_points(self, points: Sequence[int]) -> None:
         for point in points:
@@ -444,10 +464,11 @@ class ManagerCore:
                     self._close_points([point])
                 self.answers.note_state(message)
                 self.repair.on_state_digests(message, self._output)
+                self.export.on_state_digests(message, self._output)
             case FetchPart(point=point, domain=domain, index=index):
                 self._output.parts_wanted.append(PartWanted(point, DomainId(domain), index, server))
             case Part():
-                self.repair.on_part(message, self._output)
+                self.on_part(message)
             case Presence(standing=standing, delivered=delivered):
                 self.membership.on_presence(server, Standing(standing), delivered, self._output)
             case Relay(payload=payload):
@@ -456,8 +477,9 @@ class ManagerCore:
         self._needs_pump = True
 
     def on_part(self, part: Part) -> None:
-        """A part that this server asked of its own disk."""
+        """A part that this server asked for, of its own disk or of a peer's."""
         self.repair.on_part(part, self._output)
+        self.export.on_part(part, self._output)
 
     def _on_notice(self, server: int, notice: StableNotice) -> None:
         for index, sequence in enumerate(notice.sequences):
@@ -580,6 +602,7 @@ class ManagerCore:
         if self.standing is Standing.SERVING:
             self.faults.on_timer(now_ms, self._output)
             self.recovery.on_timer(now_ms, self._output)
+            self.export.on_timer(now_ms, self._output)
         self.answers.tell_states(self._output)
         self.repair.on_timer(now_ms, self._output)
         self.membership.on_timer(now_ms, self._output)

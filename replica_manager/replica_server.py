@@ -65,6 +65,7 @@ from replica_manager.peer_messages import (
 from replica_manager.recording.recorder import Recorder
 from replica_manager.repair_shell import BootDomain, RepairShell
 from replica_manager.standing import Standing
+from replica_manager.state_export import StateExport, StateSource
 
 TICK_S = 0.05
 RANDOM_BYTES = 16
@@ -126,6 +127,8 @@ class ReplicaServer:
         self.audit: AuditLog | None = None
         self.fencing: Fencing | None = None
         """What is done about silent servers; only without witnesses."""
+        self.importing: Callable[[], dict[str, Any] | None] = lambda: None
+        """How far the import of a state into the first domains is; its owner sets it."""
         self._is_halted = False
         self.last_refresh: dict[str, Any] | None = None
         self.refresh_count = 0
@@ -138,9 +141,11 @@ class ReplicaServer:
         domains: LocalDomains,
         spool: PartSpool,
         boot: BootDomain,
+        source: StateSource,
     ) -> None:
         """Complete the shell; its time begins with `begin`."""
         self.driver, self.channel, self.domains = driver, channel, domains
+        self.exports = StateExport(self.core, source, self._touch, self._record)
         self._repairs = RepairShell(self.core, spool, boot, self._post, domains.spawn, self._touch, self._record)
 
     def begin(self) -> None:
@@ -370,6 +375,7 @@ class ReplicaServer:
         for point in output.points:
             self._finish_checkpoint(point)
         self._repairs.carry_out(output)
+        self.exports.take(output.export)
         self._move(output)
         for resolved in output.resolved:
             self._finish_resolution(resolved)

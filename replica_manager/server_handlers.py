@@ -42,6 +42,7 @@ class ServerHandlers:
             "status": lambda _: self.status(),
             "explain": self.explain,
             "checkpoint": self.checkpoint,
+            "export": self._server.exports.export,
             "stop": self.stop,
             "events": events_handler(self._server.events),
         }
@@ -59,6 +60,8 @@ class ServerHandlers:
             "is_leader": node.is_leader,
             "configuration": node.configuration.number,
             **cell_report(core),
+            "export": server.exports.report(),
+            "import": server.importing(),
             "silent_servers": self._silent_servers(),
             "domains": domain_reports(core, server.domains.observed, suspended_s),
             "last_refresh": server.last_refresh,

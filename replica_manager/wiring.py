@@ -76,6 +76,10 @@ from replica_manager.server_settings import (
     request_bytes_max,
 )
 from replica_manager.standing import Standing
+from replica_manager.state_export import StateSource
+from replica_manager.state_files.fitting import ImportedState, require_fit
+from replica_manager.state_files.state_disk import OpenStateFile
+from replica_manager.state_import import StateImport
 
 OBSERVE_INTERVAL_S = 1.0
 SWEEP_INTERVAL_S = 5.0
@@ -91,6 +95,7 @@ async def run_server(
     is_born: bool,
     vouched: Collection[int] = (),
     is_loss_accepted: bool = False,
+    imported: ImportedState | None = None,
 ) -> int:
     """Run server `server_id` until it is told to stop; return the exit code of the process.
 
@@ -103,9 +108,11 @@ async def run_server(
         is_born: whether the cell starts for the first time.
         vouched: servers for which the operator vouches that they have stopped for ever; without witnesses only.
         is_loss_accepted: take the log for complete although it was not synced before an unclean end.
+        imported: with what the domains of a cell that starts for the first time are filled; None: with nothing.
 
     Raises:
         StorageError, TransportError, HypervisorError, ImageError: what it needs cannot be had.
+        StateFileError, OSError: the state cannot be imported.
     """
     standing = Standing.SERVING if is_born else Standing.RETURNING
     clock = OffsetClock(SystemClock())
@@ -115,6 +122,7 @@ async def run_server(
             assembly = ServerAssembly(config, server_id, stack, standing, clock)
             assembly.vouched, assembly.is_loss_accepted = frozenset(vouched), is_loss_accepted
             assembly.former_incarnation = former_incarnation
+            assembly.imported = imported
             try:
                 await assembly.build()
             except asyncio.CancelledError:
@@ -161,6 +169,9 @@ class ServerAssembly:
         self._halting: list[Callable[[], None]] = []
         self.vouched: frozenset[int] = frozenset()
         self.is_loss_accepted = False
+        self.imported: ImportedState | None = None
+        """With what the first domains of a new cell are filled."""
+        self._import: StateImport | None = None
         self.former_incarnation = 0
         """Of this server, the newest that is known: a clock that was set back gives a lower one, which nobody takes."""
         self._is_leaving = False
@@ -217,10 +228,13 @@ class ServerAssembly:
         end_on_failure(self._loop, self._record, self._halt)
         self._maybe_record()
         self._make_agreement()
+        await self._open_import()
         self._make_domains()
         spool = DirectorySpool(self._paths.state("server", self._id))
         self._stack.callback(spool.close)
-        self.server.attach(self.driver, self._channel, self.domains, spool, self._boot_later)
+        part_bytes_max = self._config.limits.state_part_bytes_max
+        source = StateSource(self._config.cell.name, part_bytes_max, self.domains.service, self._clock.wall_us)
+        self.server.attach(self.driver, self._channel, self.domains, spool, self._boot_later, source)
         # These are never cancelled, and so never left half open: a server whose log says that it has left rejoins while
         # it still opens its ports, and would find them taken by itself.
         await self._open_control()
@@ -353,6 +367,18 @@ class ServerAssembly:
         incarnation = max(self._clock.wall_us(), self.former_incarnation + 1)
         return Node.amnesiac(Identity(own, incarnation), settings, members, random.Random(), monotonic_ms(), admit)
 
+    async def _open_import(self) -> None:
+        """Read the whole state that is to be imported, in a thread: it may be large."""
+        if self.imported is None or self._standing is not Standing.SERVING:
+            return
+        file = OpenStateFile(self.imported.path)
+        self._stack.callback(file.close)
+        state = await asyncio.to_thread(file.verify)
+        require_fit(state, file.name, self._config, self.imported.digest)
+        first, patience_s = list(self.server.core.feeds), self._config.timeouts.state_ms / 1000
+        self._import = StateImport(state, file.name, first, self._connect, patience_s, self._record)
+        self.server.importing = self._import.report
+
     def _make_domains(self) -> None:
         limits = self._config.limits
         self._link_settings = LinkSettings(
@@ -363,7 +389,8 @@ class ServerAssembly:
         weight = self._config.hypervisor.cpu_weight_background
         self._specs = DomainSpecs(self._config, self._id)
         hypervisor = open_hypervisor(self._config, self._id)
-        self.domains = LocalDomains(hypervisor, self._connect, self.server, weight)
+        connect = self._connect if self._import is None else self._import.connect
+        self.domains = LocalDomains(hypervisor, connect, self.server, weight)
 
     async def _connect(
         self,

@@ -62,14 +62,20 @@ from replica_manager.cell.fault_entries import (
     give_up_skips,
     maybe_open_round,
 )
-from replica_manager.cell.point_entries import apply_checkpoint, apply_closed, apply_ready, apply_repair, release_point
+from replica_manager.cell.point_entries import (
+    apply_closed,
+    apply_point,
+    apply_ready,
+    apply_repair,
+    end_export,
+    release_point,
+)
 from replica_manager.cell.poison import Poison
 from replica_manager.cell.recoveries import Recoveries
 from replica_manager.cell.recovery_entries import (
     apply_aborted,
     apply_begun,
     apply_booted,
-    apply_recovery_point,
     apply_switch,
     follow,
 )
@@ -77,7 +83,7 @@ from replica_manager.cell.restart_entries import apply_restart, conclude_restart
 from replica_manager.cell.restarting import Restarting
 from replica_manager.cell.roles import DomainRecord, Role, stability_threshold
 from replica_manager.cell.rounds import Round, Rounds
-from replica_manager.cell.state_points import RECOVERY, StatePoint
+from replica_manager.cell.state_points import StatePoint
 from replica_manager.identifiers import ClientId, DomainId
 from replica_manager.intake.port import Outcome
 
@@ -226,11 +232,10 @@ class CellState:
                 return (ClientIssued(client, token),)
             case Progress():
                 return self._apply_progress(sequence, agreed.server, entry)
-            case RecoveryPoint(kind=kind, token=token):
-                is_recovery = kind == RECOVERY
-                return (apply_recovery_point if is_recovery else apply_checkpoint)(self, sequence, token)
+            case RecoveryPoint():
+                return apply_point(self, sequence, agreed.server, entry)
             case PointClosed(point=point, digests=digests):
-                return apply_closed(self, point, digests)
+                return apply_closed(self, agreed.server, point, digests)
             case Resolve() | Consent():
                 return apply_resolve(self, agreed.server, entry)
             case _:
@@ -341,6 +346,7 @@ class CellState:
         effects: list[Effect] = list(self.table.leave(server, sequence))
         for record in self.domains_of(server):
             effects += release_point(self, record.domain)
+        effects += end_export(self, server)
         self._recompute_thresholds()
         self._recompute_progress()
         if self.restarting is not None:

@@ -146,7 +146,7 @@ class StateEnded(NamedTuple):
 
 
 class StateRefused(NamedTuple):
-    """A checkpoint was asked for while another point is open, or gave way to a repair: nothing is compared."""
+    """A checkpoint or an export was asked for while another point is open, or gave way to a repair or recovery."""
 
     token: int
     open_point: int

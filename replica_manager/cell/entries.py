@@ -77,18 +77,24 @@ class RecoveryPoint(_Entry, frozen=True, tag=6):
     """
 
     kind: str
-    """`checkpoint`: digests are compared and reported, nothing is replaced.  `recovery`: next generations get it."""
+    """`checkpoint`: digests are compared and reported, nothing is replaced.  `recovery`: next generations get it.
+    `export`: the server that orders it writes it to a file."""
     seen: int
     token: int
     """Of a recovery: its number."""
+    attempt: int = 0
+    """Of an export: 0: as few domains as can be enough give their state; higher: all do."""
 
 
 class PointClosed(_Entry, frozen=True, tag=7):
-    """Every domain has given its state at `point`, or is gone; ordered by every server that knows, the first counts."""
+    """Every domain has given its state at `point`, or is gone; ordered by every server that knows, the first counts.
+
+    An export ends when its own server says so, in whatever way.
+    """
 
     point: int
     digests: list[tuple[str, bytes]]
-    """Content digest per domain, by name."""
+    """Of a checkpoint: content digest per domain, by name."""
 
 
 class Stalled(_Entry, frozen=True, tag=8):

@@ -19,7 +19,7 @@ from replica_manager.cell.effects import (
 from replica_manager.cell.entries import NextBooted, RecoveryAborted, RecoveryBegun, Switch
 from replica_manager.cell.recoveries import LIGHTWEIGHT, RESILIENT, Recovery, Renewal
 from replica_manager.cell.roles import DomainRecord, Role
-from replica_manager.cell.state_points import CHECKPOINT, RECOVERY, StatePoint
+from replica_manager.cell.state_points import RECOVERY, StatePoint
 from replica_manager.identifiers import DomainId, server_of
 
 if TYPE_CHECKING:
@@ -51,11 +51,11 @@ def apply_booted(cell: "CellState", sequence: int, entry: NextBooted) -> tuple[E
 
 
 def apply_recovery_point(cell: "CellState", sequence: int, number: int) -> tuple[Effect, ...]:
-    """Every next generation is there: this is the position whose state they get.  A checkpoint gives way."""
+    """Every next generation is there: this is the position whose state they get.  What serves an operator gives way."""
     current, former = cell.recoveries.current, cell.state_point
     if current is None or current.number != number or current.point or not current.is_booted:
         return ()
-    if former is not None and former.kind != CHECKPOINT:
+    if former is not None and not former.gives_way:
         return ()
     effects: list[Effect] = []
     if former is not None:

@@ -1,4 +1,4 @@
-"""Positions at which domains give their state: for a checkpoint, or to fill fresh domains of one server.
+"""Positions at which domains give their state: for a checkpoint, to fill fresh domains, or for a file of one server.
 
 One is open at a time: a domain that still streams its state for an earlier one could not give a later one's in time.
 
@@ -14,6 +14,7 @@ from replica_manager.identifiers import DomainId
 CHECKPOINT = "checkpoint"
 REPAIR = "repair"
 RECOVERY = "recovery"
+EXPORT = "export"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +23,26 @@ class StatePoint:
 
     point: int
     kind: str
-    """`checkpoint`, `repair` or `recovery`."""
+    """`checkpoint`, `repair`, `recovery` or `export`."""
     donors: tuple[DomainId, ...]
     """Who gives its state."""
     token: int = 0
-    """Of a checkpoint: chosen by who asked for it; of a recovery: its number."""
+    """Of a checkpoint or an export: chosen by who asked for it; of a recovery: its number."""
     domains: tuple[DomainId, ...] = ()
     """Of a repair or a recovery: the fresh domains to be filled."""
     host: int = -1
-    """Of a repair: their server."""
+    """Of a repair: their server; of an export: the one that writes the file."""
     attempt: int = 0
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether a repair or a recovery may take its place: it serves an operator, they serve the cell."""
+        return self.kind in (CHECKPOINT, EXPORT)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the parts themselves are wanted, and not their digests alone."""
+        return self.kind != CHECKPOINT
 
     def without(self, domain: DomainId) -> "StatePoint | None":
         """Return the point when a fresh domain needs nothing more; None: nobody needs it any more."""
@@ -62,7 +73,7 @@ class StatePoint:
 def choose_donors(
     active: Sequence[DomainRecord], passive: Sequence[DomainRecord], threshold: int, host: int, attempt: int
 ) -> tuple[DomainId, ...]:
-    """Return who gives its state for a repair on server `host`.
+    """Return who gives its state for a repair, or an export, on server `host`.
 
     All clean sleepers, for it costs no client anything; of the active ones as few as reach the threshold, the host's
     own first (its parts need not travel).  Suspected ones, which may never answer, only if the others are too few.  If

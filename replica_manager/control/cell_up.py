@@ -9,6 +9,7 @@ import msgspec
 from replica_manager.cell_paths import CellPaths, MemberKind
 from replica_manager.config import Config
 from replica_manager.control.cell_down import discard, plan_down, plan_fresh, take_down, take_down_whole
+from replica_manager.control.cell_import import confirm_import, import_words
 from replica_manager.control.cell_network import CellNetwork, Reporter, certificate_addresses, member_id
 from replica_manager.control.cell_restart_plan import PLAIN, Restart, require_complete_logs
 from replica_manager.control.cell_wait import wait_until_serving
@@ -18,6 +19,7 @@ from replica_manager.control.leftovers import SERVED_MARK, STATE_MARK, has_lefto
 from replica_manager.control.member_process import MemberCommand, member_command, start_member, tail_of
 from replica_manager.control.process_records import ProcessRecord, ProcessRecords
 from replica_manager.control.state_disks import attach_state_disks
+from replica_manager.state_files.fitting import ImportedState
 
 START_MARGIN_S = 60.0
 """Beside the time to boot: keys, agreement, first contact between servers."""
@@ -49,6 +51,7 @@ def bring_up(
     command_of: MemberCommand = member_command,
     margin_s: float = START_MARGIN_S,
     restart: Restart = PLAIN,
+    imported: ImportedState | None = None,
 ) -> str:
     """Start the cell, which does not run, and return once every server serves: `serving`, or `degraded`.
 
@@ -63,17 +66,23 @@ def bring_up(
         command_of: the command of a member's process.
         margin_s: patience beyond the configured time to boot.
         restart: what the operator says about the state of an earlier run.
+        imported: with what a new cell begins; None: with nothing.
 
     Raises:
+        ImportFailed: a domain does not hold the imported state.
         LogsIncomplete: the state may miss what clients were told, and the operator has not accepted that.
         ControlError: it cannot be started; with the end of the log of the member that failed.
     """
     paths = CellPaths.of(config)
+    if imported is not None and has_served(paths):
+        raise ProcessError(f"the cell {config.cell.name} has served", "only a new cell takes a state in")
     clear_leftovers(config, network, report)
     try:
-        records = _start(config, network, paths, report, command_of, restart)
+        records = _start(config, network, paths, report, command_of, restart, imported)
         limit_s = config.timeouts.boot_ms / 1000 + margin_s
         state = wait_until_serving(config, records, report, limit_s, may_be_degraded=bool(restart.without))
+        if imported is not None:
+            confirm_import(config, imported, report)
         mark_served(paths.state_dir)
         if config.cell.restart == "always":
             ensure_keeper(paths, report)
@@ -128,6 +137,7 @@ def _start(
     report: Reporter,
     command_of: MemberCommand,
     restart: Restart,
+    imported: ImportedState | None,
 ) -> Sequence[ProcessRecord]:
     is_new = not has_served(paths)
     if is_new and restart.without:
@@ -146,7 +156,7 @@ def _start(
     records: list[ProcessRecord] = []
     for kind, member in _members(config, restart):
         # Only here is it known that the cell is new: an empty log alone may be one that was lost.
-        words = ("--born",) if is_new else restart.words(kind)
+        words = ("--born", *import_words(kind, imported)) if is_new else restart.words(kind)
         command = (*command_of(kind, member, config.path), *words)
         records.append(start_member(paths, network, kind, member, command, publish.get((kind, member), "")))
         report(f"{kind} {member}: process {records[-1].identity.pid}, log {records[-1].log}")

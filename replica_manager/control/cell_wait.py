@@ -43,7 +43,7 @@ def wait_until_serving(
         config: complete configuration.
         records: the processes of all members.
         report: takes a line for every change.
-        limit_s: patience.
+        limit_s: patience; it begins anew whenever a domain has taken in more of a state that is imported.
         may_be_degraded: do not wait for what is known to be missing.
 
     Raises:
@@ -53,6 +53,7 @@ def wait_until_serving(
     paths = CellPaths.of(config)
     servers = [record for record in records if record.kind == "server"]
     shown: dict[int, str] = {}
+    imports: dict[int, Any] = {}
     started_s = time.monotonic()
     while True:
         for record in records:
@@ -63,6 +64,9 @@ def wait_until_serving(
             if progress != shown.get(server.member):
                 report(f"{server.name}: {progress}")
                 shown[server.member] = progress
+            if answers[server.member].get("import") != imports.get(server.member):
+                # A state has no largest size: as long as it goes in, time is not up.
+                imports[server.member], started_s = answers[server.member].get("import"), time.monotonic()
         states = {str(answer.get("state", "starting")) for answer in answers.values()}
         if states == {"serving"} or (may_be_degraded and states <= set(SERVES)):
             return "serving" if states == {"serving"} else "degraded"
@@ -104,7 +108,10 @@ def progress_of(server: int, answer: Mapping[str, Any]) -> str:
     """Return in words how far a server is: its state, and what it waits for."""
     state = str(answer.get("state", "starting"))
     own = [row for row in answer.get("domains", ()) if row.get("server") == server]
-    repair = answer.get("repair")
+    repair, imported = answer.get("repair"), answer.get("import")
+    if imported:
+        share = 100 * imported["parts"] // imported["parts_total"]
+        return f"{state}; {imported['domain']} takes the imported state in, {share} %"
     if state == "returning" and answer.get("waits_for"):
         return f"{state}; waits for " + ", ".join(f"server {number}" for number in answer["waits_for"])
     if state in ("learning", "degraded") and repair:

@@ -172,13 +172,13 @@ class ControlSocket:
         self, request: Request, items: AsyncIterator[Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Send items until they end or the client hangs up; a byte from the client ends the stream too."""
-        hang_up = asyncio.ensure_future(reader.read(1))
+        hang_up: asyncio.Future[Any] = asyncio.ensure_future(reader.read(1))
+        item: asyncio.Future[Any] = hang_up
         try:
             while True:
                 item = asyncio.ensure_future(self._supervise(request, lambda: anext(items, _END)))
                 await asyncio.wait((item, hang_up), return_when=asyncio.FIRST_COMPLETED)
                 if hang_up.done():
-                    await _cancel(item)
                     raise ConnectionResetError("the client has hung up")
                 if item.result() is _END:
                     await _write(writer, Response(request.id, end=True))
@@ -188,6 +188,8 @@ class ControlSocket:
                     return
                 await _write(writer, Response(request.id, item=item.result()))
         finally:
+            # The item too: a generator that still waits for it cannot be closed.
+            await _cancel(item)
             await _cancel(hang_up)
             if isinstance(items, AsyncGenerator):
                 await items.aclose()

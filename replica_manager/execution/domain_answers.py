@@ -27,6 +27,7 @@ from replica_manager.execution.feed import Feed, FeedMisuse
 from replica_manager.execution.request_log import RequestLog
 from replica_manager.identifiers import DomainId
 from replica_manager.peer_messages import StateDigests, Votes
+from replica_manager.recovery.export import Export
 from replica_manager.recovery.repair import Repair
 from replica_manager.recovery.state_digests import CheckpointBoard, StateOrderError, StateReader
 from replica_manager.recovery.state_vote import StateVote
@@ -52,10 +53,12 @@ class DomainAnswers:
         voter: Voter,
         board: CheckpointBoard,
         repair: Repair,
+        export: Export,
     ) -> None:
         """Take answers into these."""
         self._cell = cell
         self._repair = repair
+        self._export = export
         self._feeds = feeds
         self._requests = requests
         self._voter = voter
@@ -132,7 +135,7 @@ class DomainAnswers:
         feed.state_part_count += 1
         self._refuse_excess(part)
         point = self._cell.state_point
-        if point is not None and point.point == part.point and point.domains:
+        if point is not None and point.point == part.point and point.is_read:
             output.parts.append((feed.domain, part))
         if not part.is_last:
             output.frames.append((feed.domain, NextPart(1)))
@@ -153,7 +156,7 @@ class DomainAnswers:
         """Tell of parts that have come since the last call, so that they are voted on while the rest still streams."""
         point = self._cell.state_point
         for domain, reader in list(self._readers.items()):
-            is_wanted = point is not None and point.point == reader.point and point.domains
+            is_wanted = point is not None and point.point == reader.point and point.is_read
             if is_wanted and len(reader.part_digests) > self._told.get(domain, 0):
                 self._tell_state(domain, reader, output)
 
@@ -165,6 +168,7 @@ class DomainAnswers:
         if reader.is_complete and self._board.report(domain, report.point, report.content_digest):
             self._completed_points.append(report.point)
         self._repair.on_state_digests(report, output)
+        self._export.on_state_digests(report, output)
 
     def note_state(self, report: StateDigests) -> None:
         """A domain, here or elsewhere, has given parts of its state."""

@@ -77,6 +77,8 @@ ConnectLink = Callable[
 class _Domain:
     spec: DomainSpec
     link: DomainLink | None = None
+    service: str = ""
+    """As its wrapper calls it."""
     is_gone: bool = False
     is_ending: bool = False
     """Whether its destruction was asked for."""
@@ -139,6 +141,7 @@ class LocalDomains:
             # One bad domain must not keep the others from serving.
             self._gone(domain, str(error))
             return
+        record.service = hello.service
         if is_filled:
             await self._hypervisor.set_cpu_weight(domain, 1.0)
         self._handler.on_domain_event("domain_booted", domain, boot_ms=round(1000 * (time.monotonic() - started_s)))
@@ -275,6 +278,11 @@ class LocalDomains:
     def storage_of(self) -> list[Path]:
         """Return the directories in which present domains have their disks."""
         return [record.spec.disk_path.parent for record in self._domains.values()]
+
+    def service(self) -> str:
+        """Return what the domains here call their service; empty if they do not agree, for one of them may lie."""
+        names = {record.service for record in self._domains.values() if record.link is not None}
+        return names.pop() if len(names) == 1 else ""
 
     def suspended_s(self, domain: DomainId) -> float:
         """Return how long the hypervisor has reported the domain suspended, in seconds, until now."""

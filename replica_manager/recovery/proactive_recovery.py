@@ -25,7 +25,7 @@ from replica_manager.cell.entries import (
     encode_entry,
 )
 from replica_manager.cell.recoveries import LIGHTWEIGHT, RESILIENT, Recovery, Renewal
-from replica_manager.cell.state_points import CHECKPOINT, RECOVERY
+from replica_manager.cell.state_points import RECOVERY
 from replica_manager.core_output import CoreOutput, NamedEvent
 from replica_manager.execution.feed import Feed, Power
 from replica_manager.identifiers import DomainId
@@ -140,7 +140,7 @@ class ProactiveRecovery:
 
     def _maybe_order_point(self, current: Recovery, now_ms: int, output: CoreOutput) -> None:
         point = self._cell.state_point
-        if current.point or not current.is_booted or (point is not None and point.kind != CHECKPOINT):
+        if current.point or not current.is_booted or (point is not None and not point.gives_way):
             return
         if self._may_order(("point", current.number), now_ms):
             output.proposals.append(encode_entry(RecoveryPoint(RECOVERY, self._cell.sequence, current.number)))

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from exec_wrapper.wire import Pong, StateSet
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.entries import (
-    Convicted,
     DomainReady,
     NextBooted,
     RecoveryAborted,
@@ -36,11 +35,12 @@ from replica_manager.cell.entries import (
 )
 from replica_manager.cell.recoveries import Renewal
 from replica_manager.cell.roles import Role
-from replica_manager.cell.state_points import CHECKPOINT, RECOVERY, REPAIR, StatePoint
-from replica_manager.core_output import CoreOutput, NamedEvent, PartWanted
+from replica_manager.cell.state_points import RECOVERY, REPAIR, StatePoint
+from replica_manager.core_output import CoreOutput, NamedEvent
 from replica_manager.execution.feed import Feed, FeedMisuse, FeedSettings, Power, PowerAction
-from replica_manager.identifiers import DomainId, domain_id, server_of
-from replica_manager.peer_messages import FetchPart, Part, StateDigests
+from replica_manager.identifiers import DomainId, domain_id
+from replica_manager.peer_messages import Part, StateDigests
+from replica_manager.recovery.agreed_parts import ask_for_parts, convict, take_part
 from replica_manager.recovery.filling import Filling
 from replica_manager.recovery.state_vote import StateVote
 from replica_manager.updates.update_buffer import UpdateBuffer
@@ -214,7 +214,7 @@ class Repair:
         self._booted_ordered_ms = 0
         current = self._cell.state_point
         if not self._is_spare or (self._settings.is_immediate and self._needs_domain()):
-            if current is None or current.kind == CHECKPOINT or (current.kind, current.host) == (REPAIR, self._server):
+            if current is None or current.gives_way or (current.kind, current.host) == (REPAIR, self._server):
                 self._order_point(output)
         elif not recoveries.debt:
             self._discard(fresh, now_ms, output)
@@ -286,7 +286,7 @@ class Repair:
     def _judge(self, vote: StateVote, output: CoreOutput) -> None:
         cell = self._cell
         outcome = vote.judge(cell.threshold, cell.f_prime, cell.is_counted, self._is_present)
-        self._convict(vote.dissenters(), vote.point.point, output)
+        convict(vote, cell, output)
         # Half a state cannot be taken back.  A recovery that ends early costs a boot ahead; a repair that does, time.
         if vote.is_whole or (vote.agreed and vote.point.kind == RECOVERY):
             self._fill(vote, output)
@@ -300,12 +300,6 @@ class Repair:
     def _is_present(self, domain: DomainId) -> bool:
         record = self._cell.domains.get(domain)
         return record is not None and record.role is not Role.RETIRED
-
-    def _convict(self, dissenters: Sequence[DomainId], point: int, output: CoreOutput) -> None:
-        for domain in dissenters:
-            if self._cell.is_counted(domain):
-                entry = Convicted(domain, point, f"its state at {point} differs", self._cell.sequence)
-                output.proposals.append(encode_entry(entry))
 
     def _fill(self, vote: StateVote, output: CoreOutput) -> None:
         assert self._fresh is not None
@@ -330,11 +324,7 @@ class Repair:
         filling = self.filling
         if filling is None or filling.is_set:
             return
-        for index, giver in filling.wanted():
-            if int(server_of(giver)) == self._server:
-                output.parts_wanted.append(PartWanted(filling.point, giver, index, None))
-            else:
-                output.sends.append((int(server_of(giver)), FetchPart(filling.point, giver, index)))
+        ask_for_parts(filling, self._server, output)
         output.frames.extend((filling.domain, frame) for frame in filling.frames())
 
     def on_part(self, part: Part, output: CoreOutput) -> None:
@@ -342,14 +332,9 @@ class Repair:
         filling = self.filling
         if filling is None or part.point != filling.point or not filling.is_asked(part.index, DomainId(part.domain)):
             return
-        if not filling.take(part.index, part.data):
-            # Not what its domain gave: the disk that kept it is to blame, or its size is not what it was.
-            data = {"point": part.point, "domain": part.domain, "part": part.index}
-            output.events.append(NamedEvent("state_part_damaged", data))
-            filling.change_giver()
-            if filling.has_tried_all:
-                self._try_again("no copy of the agreed state can be read", output)
-                return
+        if not take_part(filling, part, output) and filling.has_tried_all:
+            self._try_again("no copy of the agreed state can be read", output)
+            return
         self._advance(output)
 
     def on_frame(self, domain: DomainId, frame: Pong | StateSet, output: CoreOutput) -> None:

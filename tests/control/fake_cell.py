@@ -1,6 +1,6 @@
 """Servers of a cell as far as the command line sees them: control sockets with prepared answers."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class FakeServer:
         self.orders: list[tuple[str, dict[str, Any]]] = []
         self.refusal: RequestRefused | None = None
         self.more_status: dict[str, Any] = {}
+        self.export_items: list[dict[str, Any]] = []
         self.votes = [self.vote(0, DIGEST), self.vote(1, "cd" * 32)]
 
     def _tick(self) -> int:
@@ -87,6 +88,7 @@ class FakeServer:
             "events": events_handler(self.log),
             "explain": self._explain,
             "checkpoint": lambda _: {"point": 17, "digests": self.digests},
+            "export": self._export,
             **{name: partial(self._order, name) for name in ("resolve", "activate", "retire", "leave")},
         }
 
@@ -95,6 +97,13 @@ class FakeServer:
             raise self.refusal
         self.orders.append((name, params))
         return params
+
+    async def _export(self, params: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        self.orders.append(("export", params))
+        if self.refusal is not None:
+            raise self.refusal
+        for item in self.export_items:
+            yield item
 
     def _explain(self, params: dict[str, Any]) -> Any:
         if params["sequence"] != 41:

@@ -236,6 +236,15 @@ def test_a_cell_whose_redundancy_takes_longer_than_its_service_is_not_ended_agai
     assert is_running(cell.config)
 
 
+def test_time_is_not_up_while_an_imported_state_goes_in(cell: Cell) -> None:
+    """It has no largest size; a second of it takes longer than half a second's patience."""
+    cell.behaviour["server", 0] = "importing"
+    timeouts = msgspec.structs.replace(cell.config.timeouts, boot_ms=1)
+    cell.config = msgspec.structs.replace(cell.config, timeouts=timeouts)
+    assert bring_up(cell.config, cell.network, cell.lines.append, cell.command, margin_s=2.0) == "serving"
+    assert "server 0: starting; s0.g1 takes the imported state in, 50 %" in cell.lines
+
+
 def test_a_new_cell_does_not_start_without_a_server(cell: Cell) -> None:
     """There is nothing yet that the others could go on with."""
     with pytest.raises(ProcessError, match="a new cell starts with all its servers"):

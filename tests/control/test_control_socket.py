@@ -139,6 +139,17 @@ def test_streams_end_by_themselves_by_refusal_or_by_hanging_up(served: Served) -
     assert served.stopped_streams.wait(30)
 
 
+def test_a_stream_ends_with_the_socket_even_while_nothing_comes(served: Served) -> None:
+    """Who rejoins goes on in the same process: what an export has begun must be removed before."""
+    with ControlClient(served.path, 5.0) as client:
+        items = client.stream("count", to=1, wait=True)
+        assert next(items) == 0
+        served.loop.run(served.socket.close())
+        assert served.stopped_streams.is_set()
+        with pytest.raises(ControlUnavailable):
+            next(items)
+
+
 def test_followed_events_are_the_newest_and_then_every_new_one(served: Served) -> None:
     """`spare events -f` shows what was just there first."""
     for number in range(5):

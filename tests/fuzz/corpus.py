@@ -43,6 +43,7 @@ from replica_manager.peer_messages import (
     Votes,
 )
 from tests.fuzz.recorded_agreement import rare_messages, record_agreement
+from tests.state_files.memory_file import file_of
 
 FRAME_BYTES_MAX = 8 * 1024
 """Limit of the parsers under test: small, so that mutants of a few kilobytes cross it."""
@@ -259,3 +260,8 @@ def admin_requests() -> list[bytes]:
         b"HEAD /healthz HTTP/1.0\r\n\r\n",
         b"POST /metrics HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
     ]
+
+
+def state_files() -> list[bytes]:
+    """Whole ones, of one and of many parts."""
+    return [file_of([b""]), file_of([b"row %d" % number for number in range(40)]), file_of([bytes(4096), b"end"])]

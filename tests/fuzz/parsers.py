@@ -33,9 +33,12 @@ from replica_manager.intake.framed_messages import FramedError, FrameSplitter, d
 from replica_manager.intake.http_framing import HttpFramer, HttpRejected
 from replica_manager.ordering.errors import LinkRefused
 from replica_manager.ordering.peer_link import GREETING_BYTES_MAX, PeerLink, split_frames
+from replica_manager.state_files.errors import StateFileError
+from replica_manager.state_files.state_file import read_state_file
 from tests.fuzz import corpus
 from tests.fuzz.corpus import EPOCH, FRAME_BYTES_MAX
 from tests.ordering.peers import S0, S1, make_keys, tls_of
+from tests.state_files.memory_file import Bytes
 
 Parse = Callable[[bytes], None]
 STATE_PART_BYTES_MAX = 1024
@@ -267,7 +270,14 @@ def make_parsers(stack: ExitStack) -> list[Parser]:
         Parser("wrapper", corpus.to_wrapper_stream(), parse_in_the_wrapper, (WrapperError, ValueError)),
         Parser("control-lines", corpus.control_lines(), _control_line(), (GarbageRequest, RequestRefused)),
         Parser("admin-requests", corpus.admin_requests(), parse_admin, ()),
+        Parser("state-files", corpus.state_files(), parse_state_file, (StateFileError,)),
     ]
+
+
+def parse_state_file(data: bytes) -> None:
+    """A file that comes from anywhere."""
+    state = read_state_file(Bytes(data), "f")
+    assert state.part_count == len([state.part(index) for index in range(state.part_count)])
 
 
 def _only_message(frame: bytes) -> bytes:

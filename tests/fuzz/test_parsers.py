@@ -40,6 +40,7 @@ NAMES = [
     "wrapper",
     "control-lines",
     "admin-requests",
+    "state-files",
 ]
 
 

@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Callable
 
 from agreement.messages import Change, Entry
-from exec_wrapper.wire import ToWrapper
+from exec_wrapper.wire import Pong, StateSet, ToWrapper
 from replica_manager.cell.entries import CellEntry, encode_entry
-from replica_manager.core_output import CoreOutput
+from replica_manager.core_output import CoreOutput, ExportFailed
 from replica_manager.core_settings import CoreSettings
 from replica_manager.execution.feed import FeedSettings, Power, PowerAction
 from replica_manager.faults.fault_handling import FaultSettings
@@ -98,6 +98,14 @@ class LockstepCell:
         self.now_us = 1_000_000
         self.cores = cores
         self.spools = [MemorySpool() for _ in self.cores]
+        self.files = [FakeDomain("file") for _ in self.cores]
+        """To which each server exports."""
+        self.is_file_stuck = False
+        """Whether they take nothing in."""
+        self.exported: list[tuple[int, int, dict[bytes, bytes]]] = []
+        """Server, point and rows of each file that is whole."""
+        self.exports_failed: list[str] = []
+        """Why, in order."""
         self.domains = {name: FakeDomain(name) for core in self.cores for name in core.feeds}
         self.running = dict.fromkeys(self.domains, True)
         self.order: deque[Entry | Change] = deque()
@@ -214,7 +222,7 @@ class LockstepCell:
                     self.cores[peer].on_peer_message(server, message, self.now_ms)
         self._serve(core, output)
         self.events += [(server, event.kind, event.data) for event in output.events]
-        work = (output.proposals, output.broadcasts, output.sends, output.frames, output.power)
+        work = (output.proposals, output.broadcasts, output.sends, output.frames, output.power, output.export)
         return any((*work, output.boots, output.parts_wanted))
 
     def _repair(self, core: ManagerCore, output: CoreOutput) -> None:
@@ -235,6 +243,18 @@ class LockstepCell:
             self._boot(core, domain)
         if output.is_leaving:
             self.leaving.append(core.settings.server)
+
+    def _export(self, core: ManagerCore, output: CoreOutput) -> None:
+        server = core.settings.server
+        for step in output.export:
+            if isinstance(step, ExportFailed):
+                self.exports_failed.append(step.reason)
+                continue
+            for answer in () if self.is_file_stuck else self.files[server].receive(step):
+                assert isinstance(answer, Pong | StateSet)
+                if isinstance(answer, StateSet):
+                    self.exported.append((server, answer.point, dict(self.files[server].rows)))
+                core.on_export_frame(answer)
 
     def finish_boots(self) -> None:
         """Fresh domains that boot slowly say Hello."""
@@ -277,6 +297,7 @@ class LockstepCell:
                 self.running[domain] = action is PowerAction.RESUME
             core.on_power_done(domain, action)
         self._repair(core, output)
+        self._export(core, output)
         for opening in output.openings:
             opening.sink.client_opened(opening.token, opening.client)
         for reply in output.replies:

@@ -162,6 +162,34 @@ def test_a_domain_whose_wrapper_never_makes_sense_does_not_keep_the_server_from_
     assert heard.linked == ["s0.g2"]
 
 
+@pytest.mark.parametrize(
+    ("names", "known"), [(["shop", "shop"], "shop"), (["shop", "evil"], ""), (["shop", ""], ""), ([], "")]
+)
+def test_the_service_has_a_name_if_no_domain_here_contradicts_it(tmp_path: Path, names: list[str], known: str) -> None:
+    """It stands in exported files, and one of the domains may lie."""
+    left = iter(names)
+
+    async def connect(*_: object) -> tuple[DomainLink, WrapperHello]:
+        return SilentLink(), WrapperHello(b"e" * 16, 1, 1, True, next(left), "1", "i")
+
+    async def scenario() -> str:
+        loop = asyncio.get_running_loop()
+
+        def call_soon(_delay_s: float, action: Callable[[], None]) -> None:
+            loop.call_soon(action)
+
+        domains = LocalDomains(FakeHypervisor(time.monotonic, call_soon), connect, Heard(), 0.25)
+        await domains.open(keep_disks=False)
+        for number in range(len(names)):
+            paths = (tmp_path / f"{number}.channel", tmp_path / f"{number}", tmp_path / f"{number}.console")
+            await domains.start(DomainSpec(DomainId(f"s0.g{number + 1}"), "i", *paths))
+        service = domains.service()
+        await domains.close()
+        return service
+
+    assert asyncio.run(scenario()) == known
+
+
 def test_a_domain_that_is_retired_twice_is_destroyed_once(tmp_path: Path) -> None:
     """1. It stops.  2. A late vote of its convicts it while it is being destroyed.  The second order finds nothing."""
 

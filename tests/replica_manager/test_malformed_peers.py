@@ -23,6 +23,7 @@ from replica_manager.ordering.peer_channel import ChannelHandler, PeerChannel
 from replica_manager.peer_messages import FetchResult, PeerMessage, StableNotice, Votes
 from replica_manager.replica_server import ReplicaServer
 from replica_manager.standing import Standing
+from replica_manager.state_export import StateSource
 from tests.ordering.peers import S0, S1, W0, Recorder
 from tests.replica_manager.lockstep_cell import core_settings
 from tests.simulation.fake_hypervisor import FakeHypervisor
@@ -54,10 +55,13 @@ class OneServer:
             flush=self.channel.flush,
             handler=DriverHandler(server.on_deliveries, server.on_agreement_events, lambda _: None),
         )
-        server.attach(self.driver, self.channel, _no_domains(server), MemorySpool(), _boot_nothing)
+        server.attach(self.driver, self.channel, _no_domains(server), MemorySpool(), _boot_nothing, NOWHERE)
 
     def kinds(self) -> list[str]:
         return [event.kind for event in self.events.since(0, 100)]
+
+
+NOWHERE = StateSource("cell", 1024, lambda: "", lambda: 0)
 
 
 async def _boot_nothing(_domain: DomainId) -> str | None:

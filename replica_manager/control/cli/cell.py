@@ -14,6 +14,7 @@ from replica_manager.control.cli.questions import confirm_plan
 if TYPE_CHECKING:
     from replica_manager.config import Config
     from replica_manager.config_findings import Finding
+    from replica_manager.state_files.fitting import ImportedState
 
 
 @click.group()
@@ -58,17 +59,38 @@ def check(settings: Settings, output: str) -> int:
     help="witnesses = 0: restart without this server, which has surely stopped for ever; you vouch for it.",
 )
 @click.option("--accept-loss", is_flag=True, help="Restart from logs that were not synced before an unclean end.")
+@click.option(
+    "--import",
+    "import_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Fill a new cell with a state that `spare state export` wrote.",
+)
+@click.option("--digest", metavar="HEX", default="", help="With --import: the digest that the state must have.")
 @plan_options
 @click.pass_obj
-def up(settings: Settings, fresh: bool, without: tuple[int, ...], accept_loss: bool, yes: bool, dry_run: bool) -> int:
+def up(
+    settings: Settings,
+    fresh: bool,
+    without: tuple[int, ...],
+    accept_loss: bool,
+    import_file: Path | None,
+    digest: str,
+    yes: bool,
+    dry_run: bool,
+) -> int:
     """Start all members of a one-machine cell and wait until it serves.
 
     A cell that has served before restarts from its disks: every acknowledged request is there.  The exit code is 3 if
     it serves and its redundancy is still being restored.
+
+    With --import every domain of a new cell begins with the state in FILE, and is compared with it before the cell
+    counts as started.
     """
     config = _checked(settings.path)
     _require_one_machine(config)
     _require_restart_options(config, without, fresh=fresh, accept_loss=accept_loss)
+    imported = _checked_import(config, import_file, digest, fresh=fresh)
     from replica_manager.cell_paths import CellPaths
     from replica_manager.control.cell_down import discard, plan_fresh
     from replica_manager.control.cell_network import network_of
@@ -88,7 +110,9 @@ def up(settings: Settings, fresh: bool, without: tuple[int, ...], accept_loss: b
         return ExitCode.OK
     old_state = plan_fresh(config) if fresh else ()
     if dry_run:
-        for line in (*(f"delete {path} with everything in it" for path in old_state), *_up_lines(config)):
+        deletions = [f"delete {path} with everything in it" for path in old_state]
+        filling = [] if imported is None else [f"fill every domain with the state in {imported.path}"]
+        for line in (*deletions, *_up_lines(config), *filling):
             click.echo(f"would {line}")
         return ExitCode.OK
     if without:
@@ -99,7 +123,7 @@ def up(settings: Settings, fresh: bool, without: tuple[int, ...], accept_loss: b
         clear_leftovers(config, network, progress())
         discard(old_state)
     tell = progress()
-    state = bring_up(config, network, tell, restart=Restart(without, accept_loss))
+    state = bring_up(config, network, tell, restart=Restart(without, accept_loss), imported=imported)
     how = "serves" if state == "serving" else "serves, but degraded: spare status shows what is missing"
     tell(f"cell {config.cell.name} {how}; clients connect to {', '.join(_client_addresses(config))}")
     return ExitCode.OK if state == "serving" else ExitCode.DEGRADED
@@ -162,6 +186,27 @@ def _require_restart_options(config: "Config", without: tuple[int, ...], *, fres
             raise click.BadParameter(f"the cell has no server {server}", param_hint="--without")
     if len(set(without)) == len(known):
         raise click.BadParameter("nobody would be left", param_hint="--without")
+
+
+def _checked_import(config: "Config", file: Path | None, digest: str, *, fresh: bool) -> "ImportedState | None":
+    """Return what a new cell is to begin with, read from end to end; before anything is started or deleted.
+
+    Raises:
+        StateFileError: it is damaged, or does not fit this cell.
+    """
+    if file is None:
+        if digest:
+            raise click.UsageError("--digest is that of the state to --import")
+        return None
+    from replica_manager.cell_paths import CellPaths
+    from replica_manager.control.cell_import import read_import
+    from replica_manager.control.cell_up import has_served, is_running
+
+    if is_running(config) or (has_served(CellPaths.of(config)) and not fresh):
+        raise click.UsageError(
+            f"the cell {config.cell.name} has a state; only a new cell imports one, and --fresh discards what is there"
+        )
+    return read_import(config, file.absolute(), digest, progress())
 
 
 def _vouching_lines(without: tuple[int, ...]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -47,19 +48,41 @@ def witness() -> None:
     multiple=True,
     help="witnesses = 0: this server has stopped for ever, you vouch for it; may be given again.",
 )
+@click.option(
+    "--import",
+    "import_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="With --born: fill the first domains with this state; the same one on every server, so name its --digest.",
+)
+@click.option("--digest", metavar="HEX", default="", help="The digest that the imported state must have.")
 @config_option
 @click.pass_obj
 def run_server_command(
-    settings: Settings, server_id: int, born: bool, accept_loss: bool, vouched: tuple[int, ...]
+    settings: Settings,
+    server_id: int,
+    born: bool,
+    accept_loss: bool,
+    vouched: tuple[int, ...],
+    import_file: Path | None,
+    digest: str,
 ) -> int:
     """Run server ID in the foreground until SIGTERM; what `spare cell up` and a unit file start."""
+    if (import_file is not None) != bool(digest):
+        raise click.UsageError("--import and --digest go together: servers with different states would never agree")
+    if import_file is not None and not born:
+        raise click.UsageError("--import is for a server that is --born: any other one has a state")
     config = settings.load()
     _require_member([one.id for one in config.server], "server", server_id)
     from replica_manager.hypervisor.selection import preload_hypervisor
+    from replica_manager.state_files.fitting import ImportedState
     from replica_manager.wiring import run_server
 
     preload_hypervisor(config)
-    return event_loop.run(run_server(config, server_id, is_born=born, vouched=vouched, is_loss_accepted=accept_loss))
+    imported = None if import_file is None else ImportedState(import_file, digest)
+    return event_loop.run(
+        run_server(config, server_id, is_born=born, vouched=vouched, is_loss_accepted=accept_loss, imported=imported)
+    )
 
 
 @witness.command("run")

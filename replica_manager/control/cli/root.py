@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, _Lazy] = {
     "retire": _Lazy("orders", "retire", "Give up a domain; a fresh one takes its place."),
     "recover": _Lazy("recover", "recover", "Replace every server's oldest domain by a fresh one."),
     "checkpoint": _Lazy("checkpoint", "checkpoint", "Compare the state of all domains at one agreed position."),
+    "state": _Lazy("state", "state", "Write the agreed state to a file; how to start a cell with it."),
     "proxy": _Lazy("proxy", "proxy", "Serve HTTP clients, and repeat their requests when a server dies."),
     "image": _Lazy("image", "image", "Build, check and approve images of virtual machines."),
     "keys": _Lazy("keys", "keys", "Make and renew keys and certificates."),

@@ -73,6 +73,8 @@ def trouble_lines(view: CellView) -> list[str]:
         lines += [_silence_line(server, row) for row in answer.get("silent_servers", ())]
         if answer.get("repair"):
             lines.append(f"server {server} repairs: {repair_text(answer['repair'])}")
+        if answer.get("export"):
+            lines.append(f"server {server} exports: {export_text(answer['export'])}")
     recovery = merged_recovery(view)
     if recovery is not None:
         lines.append(f"recovery {recovery['number']} ({recovery['kind']}) is {recovery_text(recovery)}")
@@ -85,6 +87,13 @@ def repair_text(repair: Any) -> str:
     """Return how far a repair is."""
     parts = f", {repair['parts']} of {repair['parts_total']} parts" if repair.get("parts_total") else ""
     return f"{repair['domain']} {repair['step']}{parts}"
+
+
+def export_text(export: Any) -> str:
+    """Return how far an export is."""
+    if not export["parts_agreed"]:
+        return "waits for agreed state"
+    return f"{export['parts']} parts, {bytes_text(export['bytes'])}, of {export['parts_agreed']} that are agreed on"
 
 
 def _silence_line(server: int, row: Any) -> str:

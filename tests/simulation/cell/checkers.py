@@ -150,6 +150,12 @@ def check_stable(history: History, model: Model) -> None:
         require(not wrong, "only what is right becomes stable", f"{sequence} on servers {wrong}")
 
 
+def check_exports(history: History, model: Model) -> None:
+    """What was exported at a point is the state after everything before it."""
+    for point, rows in history.exported:
+        require(rows == model.rows_before(point), "exports", f"the file of {point}")
+
+
 def check_timestamps(history: History, model: Model) -> None:
     """Service time rises, and no intake server's clock pushes it beyond the leaders' by more than the allowed skew."""
     stamps = model.timestamps_us

@@ -24,6 +24,8 @@ LAST_TRY_US = 6_000_000
 """What the bound did not allow until then does not happen."""
 RETRY_US = 60_000
 ISOLATION_US = 4_500_000
+CHANGE_OF_MIND = 0.2
+"""How often an export is given up."""
 CLOCK_STEPS_US = (-3_600_000_000, -700_000, 1_500_000, 365 * 86_400_000_000)
 
 
@@ -63,6 +65,8 @@ class Faults:
             self._after(self._when(), self._order_checkpoint)
         for _ in range(options.recoveries):
             self._after(self._when(), self._order_recovery)
+        for _ in range(options.exports):
+            self._after(self._when(), self._order_export)
 
     def _when(self) -> int:
         """A time at which clients have requests left; what the bound does not allow then comes later in any case."""
@@ -210,3 +214,14 @@ class Faults:
             kind = self._world.random.choice((LIGHTWEIGHT, RESILIENT))
             server.core.order_recovery(kind, self._world.random.randrange(1 << 40))
             server.touch()
+
+    def _order_export(self) -> None:
+        """Now and then the operator thinks better of it."""
+        draw = self._world.random
+        server, token = draw.choice(self._servers), draw.randrange(1, 1 << 40)
+        if not server.is_serving or server.core.export.is_under_way:
+            return
+        server.core.order_export(token)
+        server.touch()
+        if draw.random() < CHANGE_OF_MIND:
+            server.later(draw.randrange(1, 500_000), partial(server.abort_export, token))

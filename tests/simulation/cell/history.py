@@ -69,6 +69,8 @@ class History:
         """Number that stalled → rounds opened for it."""
         self.repairs: Counter[int] = Counter()
         """Per server."""
+        self.exported: list[tuple[int, dict[bytes, bytes]]] = []
+        """Point and rows of every file that became whole."""
         self.manager_messages = 0
         """What managers sent each other, agreement apart."""
         self.leader_clock_us = 0

@@ -84,6 +84,8 @@ class Options:
     """Intake refuses requests beyond these."""
     power_us_max: int
     """The hypervisor takes up to this long to suspend or resume."""
+    exports: int = 0
+    """States that an operator wants in a file."""
 
     def agreement_settings(self) -> AgreementSettings:
         """Times and limits of the agreement stage."""
@@ -161,7 +163,7 @@ def draw_options(seed: int) -> Options:
     crashes = draw.randint(1, f) if is_faulty and draw.random() < 0.45 else 0
     is_lossy = is_faulty and draw.random() < 0.5
     clients = draw.randint(3, 6)
-    return Options(
+    drawn = Options(
         f=f,
         clients=clients,
         requests_per_client=-(-draw.randint(100, 160) // clients),
@@ -188,6 +190,8 @@ def draw_options(seed: int) -> Options:
         **_draw_returns(draw, crashes, is_faulty=is_faulty),
         **_draw_domain_faults(draw, f, is_faulty=is_faulty),
     )
+    # What is drawn last changes no other draw of a seed.
+    return replace(drawn, exports=draw.choice((0, 0, 1, 2)))
 
 
 def quiet(f: int) -> Options:
@@ -199,7 +203,7 @@ def quiet(f: int) -> Options:
             "is_faulty", "loss", "duplication", "spike", "crashes", "returns", "lost_disks", "relapses", "power_losses",
             "stays_away", "is_witness_down", "is_witness_restarted", "isolation", "short_cuts", "kinds",
             "domain_faults", "domain_kills", "latent_faults", "boot_faults", "is_hello_wrong", "is_poisoned",
-            "full_disks", "slow_domain", "clock_steps", "checkpoints", "recoveries", "recovery_updates",
+            "full_disks", "slow_domain", "clock_steps", "checkpoints", "recoveries", "recovery_updates", "exports",
         )
     }  # fmt: skip
     ample = {"own_entries_max": 8192, "open_requests_max": 200, "refresh_updates_max": 10, "power_us_max": 5_000}

@@ -26,6 +26,7 @@ from replica_manager.faults.watch import DomainWatch
 from replica_manager.identifiers import DomainId
 from replica_manager.manager_core import ManagerCore
 from replica_manager.membership import Membership
+from replica_manager.recovery.export import Export
 from replica_manager.recovery.filling import Filling
 from replica_manager.recovery.repair import Repair
 from replica_manager.recovery.state_vote import StateVote
@@ -198,6 +199,23 @@ class BelievesFirstState(Repair):
             self._vote.__class__ = FirstState
 
 
+class ExportsFirstState(Export):
+    """Writes whatever state comes first."""
+
+    def on_state_wanted(self, point: StatePoint) -> None:
+        """Plant `FirstState`."""
+        super().on_state_wanted(point)
+        if self._vote is not None:
+            self._vote.__class__ = FirstState
+
+
+class NeverCloses(Export):
+    """Leaves its point open when the file is whole."""
+
+    def _close_what_nobody_reads(self, output: CoreOutput) -> None:
+        """Order nothing."""
+
+
 class AnyPart(Filling):
     """Hands on whatever was read."""
 
@@ -321,6 +339,14 @@ FAULT_CANARIES = {
     ),
     "believes-first-state": Canary(
         in_part("repair", BelievesFirstState), "state|conviction", _has_many_with_bad_states
+    ),
+    "exports-first-state": Canary(
+        in_part("export", ExportsFirstState),
+        "exports: the file",
+        lambda options: has("states")(options) and _has_many(options) and options.exports > 0,
+    ),
+    "never-closes-exports": Canary(
+        in_part("export", NeverCloses), "rest|liveness", lambda options: not options.is_faulty and options.exports > 0
     ),
     "accepts-any-part": Canary(in_part("repair", AcceptsAnyPart), "state", lambda options: options.full_disks > 0),
     "says-nothing-twice": Canary(say_nothing_twice, "liveness|rest", _is_lossy),

@@ -33,6 +33,7 @@ def unrest(server: "SimulatedServer", options: Options) -> str | None:
         f"{unordered} own entries are not ordered": unordered > 0,
         f"stable up to {core.buffer.prefix} of {core.requests.last}": core.buffer.prefix < core.requests.last,
         f"checkpoint {core.cell.open_point} is open": core.cell.open_point > 0,
+        "an export is under way": core.export.is_under_way,
         "a recovery is under way": core.cell.recoveries.current is not None,
         "a recovery is owed": core.cell.recoveries.debt > 0,
         f"{core.admission.waiting_count} clients wait": core.admission.waiting_count > 0,

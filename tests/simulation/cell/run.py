@@ -141,6 +141,7 @@ class Run:
         checkers.check_timestamps(self.history, model)
         checkers.check_cell_states(self.live)
         checkers.check_stable(self.history, model)
+        checkers.check_exports(self.history, model)
         domain_checkers.check_domains(self.live, self.history, model)
         domain_checkers.check_only_updates(self.live, self.history)
         domain_checkers.check_points(self.live, self.history)

@@ -26,6 +26,7 @@ from replica_manager.server_settings import lower_timestamp
 from replica_manager.standing import Standing
 from tests.simulation.cell.checkers import SKEW_US
 from tests.simulation.cell.domain_checkers import check_can_go_on
+from tests.simulation.cell.exported import ExportedFile
 from tests.simulation.cell.history import History
 from tests.simulation.cell.hosted import HostedDomains
 from tests.simulation.cell.member import SimulatedMember
@@ -86,6 +87,7 @@ class SimulatedServer(SimulatedMember):
         self.core = ManagerCore(settings, self.world.now_ms, memory.standing, memory.cell, life=self.life + 1)
         self.core.voter.on_prefix = self._on_stable
         self.spool = MemorySpool()
+        self.file = ExportedFile(self)
         self.linked_cursors: dict[DomainId, int] = {}
         """Of domains that came back: what they had done before is not voted on again."""
         self.log = LogKeeping(self._options.checkpoint_entries)
@@ -229,6 +231,12 @@ class SimulatedServer(SimulatedMember):
             self.core.submit(sink, submission, self.wall_us, self.world.random.randbytes(16))
             self.touch()
 
+    def abort_export(self, token: int) -> None:
+        """The operator does not want the file any more."""
+        self.file.drop()
+        self.core.abort_export(token)
+        self.touch()
+
     # -- agreement and peers -----------------------------------------------------------------------------------
 
     def _deliver(self, deliveries: Any) -> None:
@@ -302,6 +310,7 @@ class SimulatedServer(SimulatedMember):
             reply.sink.replied(reply.client, reply.number, reply.outcome, reply.reply)
         self._note(output)
         self._repair(output)
+        self.file.take(output.export)
         self._move(output)
 
     def _tell_peers(self, output: CoreOutput) -> None:
