@@ -64,6 +64,8 @@ driver = "{driver}"
 refresh_updates_max = {refresh_updates_max}
 
 [timeouts]
+boot_ms = 600_000
+stall_start_ms = {stall_start_ms}
 crash_ms = {crash_ms}
 state_ms = {state_ms}
 """
@@ -86,6 +88,7 @@ def config_text(schedule: Schedule, images: Path) -> str:
         hypervisor='isolation = "none"' if is_subprocess else f'image_dir = "{images}"',
         service=service,
         refresh_updates_max=cell.refresh_updates_max,
+        stall_start_ms=cell.stall_start_ms,
         crash_ms=cell.crash_ms,
         state_ms=cell.state_ms,
     )

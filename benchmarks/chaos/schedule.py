@@ -35,6 +35,8 @@ class CellPart(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Size of each server's own file system; needed by `fill-disk`."""
     crash_ms: CrashMilliseconds = 4000
     """Silence after which a server is taken for crashed."""
+    stall_start_ms: Milliseconds = 250
+    """Least time for a vote behind another domain's: emulated machines are ten times slower than others."""
     state_ms: Milliseconds = 120_000
     """How long nothing may move while a domain gives or takes a state; a hanging one holds a repair up for as long."""
 
