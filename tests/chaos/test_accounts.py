@@ -6,6 +6,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from benchmarks.chaos.auction_load import own_write
 from benchmarks.chaos.auction_tokens import Marker, comment_token, item_token
 from benchmarks.chaos.key_value_load import JOURNAL, tokens_in
 from benchmarks.chaos.tally import Tally
@@ -145,3 +146,12 @@ def test_texts_carry_their_mark_into_the_database() -> None:
 def test_a_request_that_writes_nothing_stays_as_it_is() -> None:
     request = HttpRequest("/rubis_servlets/")
     assert Marker().mark(request) == (request, "")
+
+
+def test_the_site_takes_the_write_of_the_runner_and_its_text_is_no_token() -> None:
+    """An empty comment is refused, and the accounts were never settled."""
+    body = own_write().body
+    assert body is not None
+    (text,) = parse_qs(body.decode("ascii"))["comment"]
+    assert text.strip()
+    assert not comment_token(text)
