@@ -9,6 +9,7 @@ Source: SPARE §4.11.5; design "Numbers to reach".
 import json
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -16,10 +17,11 @@ from typing import Any, Literal
 
 from benchmarks.cell_clients import CellClients
 from benchmarks.environment import environment
-from benchmarks.fault_cell import TREACHEROUS_IMAGE, CellPlan, Driver, FaultCell, Report, fault_cell
+from benchmarks.fault_cell import CellPlan, Driver, FaultCell, Report, fault_cell
 from benchmarks.fault_latency import Fault, LatencyRun, worst_medians
 from benchmarks.fault_outage import Outage, measure_outage
 from benchmarks.fault_plots import can_plot, plot_report
+from benchmarks.fault_service import SERVICES, ServiceName
 from benchmarks.fault_throughput import SHARE_WANTED, ThroughputSettings, measure_throughput
 from benchmarks.image_building import build_image
 
@@ -39,7 +41,9 @@ class FaultSettings:
     images: Path
     driver: Driver = "libvirt"
     parts: tuple[Part, ...] = PARTS
-    sizes: tuple[int, ...] = (100, 200, 300, 400, 500)
+    services: tuple[ServiceName, ...] = ("key-value", "rubis")
+    """Of the first part; the others have the key-value service."""
+    sizes: tuple[int, ...] = (100, 200, 500)
     """Values of `U_max`."""
     modes: tuple[PassiveMode, ...] = ("suspended", "running")
     faults: tuple[Fault, ...] = ("lie", "kill")
@@ -49,9 +53,11 @@ class FaultSettings:
     outages: tuple[Outage, ...] = ("killed", "frozen", "cut")
 
     @property
-    def points(self) -> list[tuple[PassiveMode, int]]:
-        """The cells of the first part."""
-        return [(mode, size) for mode in self.modes for size in self.sizes] if "latency" in self.parts else []
+    def points(self) -> list[tuple[ServiceName, PassiveMode, int]]:
+        """The cells of the first part.  Child processes have the key-value service alone."""
+        services = [one for one in self.services if one == "key-value" or self.driver == "libvirt"]
+        points = [(service, mode, size) for service in services for mode in self.modes for size in self.sizes]
+        return points if "latency" in self.parts else []
 
 
 class FaultBenchmark:
@@ -77,9 +83,9 @@ class FaultBenchmark:
         settings = self._settings
         settings.directory.mkdir(parents=True, exist_ok=True)
         if settings.driver == "libvirt":
-            build_image(TREACHEROUS_IMAGE, settings.images, self._report)
-        for mode, size in settings.points:
-            self._latency(mode, size)
+            self._build_images()
+        for service, mode, size in settings.points:
+            self._latency(service, mode, size)
         if "throughput" in settings.parts:
             with self._cell() as cell:
                 self.document["throughput"] = measure_throughput(cell, settings.throughput, self._report)
@@ -89,14 +95,31 @@ class FaultBenchmark:
         self._plot()
         return self.document
 
-    def _cell(self, mode: PassiveMode = "suspended", size: int = BAR_UPDATES) -> Any:
-        settings = self._settings
-        return fault_cell(CellPlan(settings.directory, settings.images, settings.driver, size, mode), self._report)
+    def _build_images(self) -> None:
+        services = {service for service, _, _ in self._settings.points}
+        services |= {"key-value"} if set(self._settings.parts) - {"latency"} else set()
+        for service in sorted(services):
+            build_image(SERVICES[service].image, self._settings.images, self._report)
 
-    def _latency(self, mode: PassiveMode, size: int) -> None:
-        with self._cell(mode, size) as cell, CellClients(cell) as clients:
-            assert isinstance(cell, FaultCell)
-            run = LatencyRun(cell, clients, size, mode)
+    def _cell(
+        self, mode: PassiveMode = "suspended", size: int = BAR_UPDATES, service: ServiceName = "key-value"
+    ) -> AbstractContextManager[FaultCell]:
+        settings = self._settings
+        wanted = SERVICES[service]
+        plan = CellPlan(
+            settings.directory,
+            settings.images,
+            settings.driver,
+            size,
+            mode,
+            image=wanted.image,
+            settings=wanted.settings,
+        )
+        return fault_cell(plan, self._report)
+
+    def _latency(self, service: ServiceName, mode: PassiveMode, size: int) -> None:
+        with self._cell(mode, size, service) as cell, CellClients(cell) as clients:
+            run = LatencyRun(cell, clients, service, size, mode)
             for fault in self._settings.faults:
                 self.document["latency"].append(run.run(fault, self._settings.samples, self._report).row())
                 self._step_done()
@@ -152,8 +175,8 @@ def time_left_s(done: int, total: int, elapsed_s: float) -> float:
 def bars(document: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what was to be reached, what was measured, and whether it is reached; of what was measured only."""
     found = []
-    for (fault, size, mode), value in worst_medians(document["latency"]).items():
-        if size == BAR_UPDATES and value is not None:
+    for (service, fault, size, mode), value in worst_medians(document["latency"]).items():
+        if service == "key-value" and size == BAR_UPDATES and value is not None:
             bar = LATENCY_BARS_MS[mode]
             found.append(_bar(f"{fault}, batch {size}, {mode}: median ms", value, bar, is_met=value <= bar))
     half = [run for run in document.get("throughput", {}).get("runs", ()) if run["load"] == "half"]
@@ -175,14 +198,16 @@ def summary_lines(document: dict[str, Any]) -> Sequence[str]:
     if document["latency"]:
         lines.append("fault handling, from detection to the reply (ms)")
         lines.append(
-            f"  {'fault':<6}{'passive':<11}{'U_max':>5} {'median':>8} {'p90':>8}   milestones after the detection"
+            f"  {'service':<11}{'fault':<6}{'passive':<11}{'U_max':>5} {'median':>8} {'p90':>8}   "
+            "milestones after the detection"
         )
     for row in document["latency"]:
         steps = ", ".join(f"{step} {ms:.0f}" for step, ms in row["milestones_ms"].items())
         middle = "-" if row["median_ms"] is None else f"{row['median_ms']:.1f}"
         most = "-" if row["p90_ms"] is None else f"{row['p90_ms']:.1f}"
         lines.append(
-            f"  {row['fault']:<6}{row['passive_mode']:<11}{row['updates_max']:>5} {middle:>8} {most:>8}   {steps}"
+            f"  {row['service']:<11}{row['fault']:<6}{row['passive_mode']:<11}{row['updates_max']:>5} "
+            f"{middle:>8} {most:>8}   {steps}"
         )
     return [*lines, *_throughput_lines(document), *_outage_lines(document), *_bar_lines(document)]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from benchmarks.fault_service import SERVICES
 from benchmarks.loopback_ports import free_port
 from benchmarks.null_cell import NullCell, directory_mark
 from images.fault_orders import treacherous_command
@@ -27,7 +28,6 @@ from replica_manager.control.processes import ProcessIdentity, identify, send
 from replica_manager.network import namespaces
 from replica_manager.network.address_plan import namespace_name
 
-TREACHEROUS_IMAGE = "key-value+treacherous"
 KEY_VALUE = ("exec_wrapper", "--link", "unix:{channel}", "exec_wrapper.examples.key_value")
 POLL_S = 0.05
 PATIENCE_S = 300.0
@@ -75,15 +75,17 @@ class CellPlan:
     """How much longer than another one a domain may take before it is suspected, at least."""
     name: str = "faults"
     """What the cell's name begins with."""
-    image: str = TREACHEROUS_IMAGE
+    image: str = SERVICES["key-value"].image
     """What machines boot."""
+    settings: str = ""
+    """More lines of `[service]`, for machines."""
     command: tuple[str, ...] = (*treacherous_command(*KEY_VALUE),)
     """What child processes are."""
 
     @property
     def is_treacherous(self) -> bool:
         """Whether its domains misbehave on order."""
-        return self.image == TREACHEROUS_IMAGE
+        return any(self.image == service.image for service in SERVICES.values())
 
 
 class FaultCell(NullCell):
@@ -281,5 +283,5 @@ def _processes(plan: CellPlan) -> str:
 
 
 def _machines(plan: CellPlan) -> str:
-    text = f'image = "{plan.image}"\n[hypervisor]\nimage_dir = "{plan.images}"\n'
+    text = f'image = "{plan.image}"\n{plan.settings}[hypervisor]\nimage_dir = "{plan.images}"\n'
     return text + "[[server]]\nid = 0\n[[server]]\nid = 1\n"

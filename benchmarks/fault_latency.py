@@ -15,13 +15,11 @@ from typing import Any, Literal
 
 from benchmarks.cell_clients import Answer, CellClients
 from benchmarks.fault_cell import FaultCell, NotInTime, Report, kill, wait_until
+from benchmarks.fault_service import SERVICES, ServiceName
 from benchmarks.fault_timeline import Request, Timeline, breakdown, percentile, timeline_of
-from exec_wrapper.examples.key_value_commands import OK, encode_set
-from images.fault_orders import FaultKind, FaultOrder, key_value_read
+from images.fault_orders import FaultKind, FaultOrder
 
 Fault = Literal["lie", "kill"]
-KEYS = 64
-VALUE_BYTES = 100
 SUSPENDED_S = 1.5
 """So long the hypervisor must report a sleeper suspended before the fault; it is asked once a second."""
 KILL_AFTER_S = 0.03
@@ -50,6 +48,7 @@ class Sample:
 class Series:
     """All samples of one point."""
 
+    service: ServiceName
     fault: Fault
     updates_max: int
     passive_mode: str
@@ -67,6 +66,7 @@ class Series:
         timelines = [sample.timeline for sample in self.worst]
         latencies = [timeline.latency_ms for timeline in timelines]
         return {
+            "service": self.service,
             "fault": self.fault,
             "updates_max": self.updates_max,
             "passive_mode": self.passive_mode,
@@ -82,8 +82,11 @@ class Series:
 class LatencyRun:
     """Faults of one kind in one cell."""
 
-    def __init__(self, cell: FaultCell, clients: CellClients, updates_max: int, passive_mode: str) -> None:
+    def __init__(
+        self, cell: FaultCell, clients: CellClients, service: ServiceName, updates_max: int, passive_mode: str
+    ) -> None:
         """Measure in `cell`, whose `U_max` is `updates_max`."""
+        self._service = SERVICES[service]
         self._cell = cell
         self._clients = clients
         self._updates_max = updates_max
@@ -93,7 +96,7 @@ class LatencyRun:
 
     def run(self, fault: Fault, wanted: int, report: Report) -> Series:
         """Take samples until `wanted` of them are the worst case, or too many were not."""
-        series = Series(fault, self._updates_max, self._passive_mode)
+        series = Series(self._service.name, fault, self._updates_max, self._passive_mode)
         for _ in range(wanted + EXTRA_SAMPLES):
             if len(series.worst) >= wanted:
                 break
@@ -107,7 +110,7 @@ class LatencyRun:
             count = f"{len(series.worst)}/{wanted}"
             note = "" if sample.is_worst_case else f", not the worst case: {sample.waiting_updates} updates waited"
             report(
-                f"{fault}, U_max {self._updates_max}, {self._passive_mode}, {count}: "
+                f"{self._service.name}, {fault}, U_max {self._updates_max}, {self._passive_mode}, {count}: "
                 f"{sample.timeline.latency_ms:.1f} ms{note}"
             )
         return series
@@ -120,7 +123,7 @@ class LatencyRun:
         waiting = {name: row.get("waiting_updates", 0) for name, row in self._cell.rows().items()}
         newest = self._cell.newest_events()
         answer = self._lie(server, victim) if fault == "lie" else self._kill(server, victim)
-        if answer.reply != OK:
+        if not self._service.is_right(answer.reply):
             raise AssertionError(f"a client got a reply that is not right: {answer.reply!r}")
         found: list[Timeline] = []
 
@@ -166,13 +169,13 @@ class LatencyRun:
 
     def _write(self) -> bytes:
         self._written += 1
-        return encode_set(b"key %d" % (self._written % KEYS), b"%0*d" % (VALUE_BYTES, self._written))
+        return self._service.write(self._written)
 
     # -- the fault ---------------------------------------------------------------------------------------------
 
     def _order(self, victim: str, kind: FaultKind) -> bytes:
         self._orders += 1
-        return key_value_read(FaultOrder(self._orders, victim, kind, times=1))
+        return self._service.order(FaultOrder(self._orders, victim, kind, times=1))
 
     def _lie(self, server: int, victim: str) -> Answer:
         self._clients.ask(server, self._order(victim, FaultKind.WRONG_REPLY))
@@ -188,6 +191,7 @@ class LatencyRun:
         return pending.result()
 
 
-def worst_medians(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, int, str], float | None]:
-    """Return the median of each point by `(fault, U_max, passive mode)`."""
-    return {(row["fault"], row["updates_max"], row["passive_mode"]): row["median_ms"] for row in rows}
+def worst_medians(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str, int, str], float | None]:
+    """Return the median of each point by `(service, fault, U_max, passive mode)`."""
+    points = ((row["service"], row["fault"], row["updates_max"], row["passive_mode"]) for row in rows)
+    return dict(zip(points, (row["median_ms"] for row in rows), strict=True))

@@ -1,6 +1,6 @@
 """Pictures of a fault report, beside it; needs the extra `bench` (matplotlib)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ def plot_report(document: Mapping[str, Any], directory: Path) -> list[Path]:
     return files
 
 
-def latency_lines(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float, list[float]]]]:
-    """Return `(U_max, median, all samples)` of every series by its title.  Pure."""
+def latency_lines(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[int, float, list[float]]]]:
+    """Return `(U_max, median, all samples)` of every series of one service by its title.  Pure."""
     lines: dict[str, list[tuple[int, float, list[float]]]] = {}
     for row in sorted(rows, key=lambda row: row["updates_max"]):
         if row["median_ms"] is None:
@@ -42,14 +42,16 @@ def latency_lines(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int
 def _plot_latency(rows: Sequence[Mapping[str, Any]], file: Path) -> Path:
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(8, 5))
-    for title, points in latency_lines(rows).items():
-        (line,) = axes.plot([x for x, _, _ in points], [median for _, median, _ in points], marker="o", label=title)
-        for x, _, samples in points:
-            axes.scatter([x] * len(samples), samples, s=8, alpha=0.5, color=line.get_color())
-    axes.set(xlabel="updates per refresh (U_max)", ylabel="from detection to the reply, ms", ylim=(0, None))
-    axes.set_title("Fault handling, worst case: median and all samples")
-    axes.legend()
+    services = sorted({str(row["service"]) for row in rows})
+    figure, panels = pyplot.subplots(1, len(services), figsize=(8 * len(services), 5), squeeze=False)
+    for service, axes in zip(services, panels[0], strict=True):
+        for title, points in latency_lines(row for row in rows if row["service"] == service).items():
+            (line,) = axes.plot([x for x, _, _ in points], [median for _, median, _ in points], marker="o", label=title)
+            for x, _, samples in points:
+                axes.scatter([x] * len(samples), samples, s=8, alpha=0.5, color=line.get_color())
+        axes.set(xlabel="updates per refresh (U_max)", ylabel="from detection to the reply, ms", ylim=(0, None))
+        axes.set_title(f"Fault handling, {service}, worst case: median and all samples")
+        axes.legend()
     figure.savefig(file, dpi=DOTS_PER_INCH)
     pyplot.close(figure)
     return file

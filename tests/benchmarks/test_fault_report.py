@@ -4,15 +4,21 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fault_benchmark import bars, summary_lines, time_left_s
-from benchmarks.fault_cell import CellPlan, cell_text
+from benchmarks.fault_cell import CellPlan, Driver, cell_text
 from benchmarks.fault_plots import latency_lines, plot_report
+from benchmarks.fault_service import SERVICES
 from replica_manager.config_check import load
 
+DRIVERS: tuple[Driver, ...] = ("subprocess", "libvirt")
 
-def row(median_ms: float | None, size: int = 100, mode: str = "suspended") -> dict[str, Any]:
+
+def row(
+    median_ms: float | None, size: int = 100, mode: str = "suspended", service: str = "key-value"
+) -> dict[str, Any]:
     """Return a point with one sample."""
     samples = [] if median_ms is None else [{"is_worst_case": True, "timeline": {"latency_ms": median_ms}}]
     return {
+        "service": service,
         "fault": "lie",
         "updates_max": size,
         "passive_mode": mode,
@@ -34,14 +40,14 @@ def document() -> dict[str, Any]:
     """Return a report with everything in it."""
     outage = {"outage": "killed", "server": 0, "without_service_ms": 1.0, "longest_latency_ms": 2.0}
     return {
-        "latency": [row(50.0), row(70.0, 200), row(30.0, mode="running")],
+        "latency": [row(50.0), row(70.0, 200), row(500.0, service="rubis"), row(30.0, mode="running")],
         "throughput": throughput(0),
         "outages": [{**outage, "failed_requests": 0}, {"outage": "cut", "void": "not in time"}],
     }
 
 
-def test_a_bar_is_met_by_the_median_at_batch_100_alone() -> None:
-    found = bars({"latency": [row(60.0), row(900.0, 200), row(41.0, mode="running")]})
+def test_a_bar_is_met_by_the_median_at_batch_100_of_the_key_value_store_alone() -> None:
+    found = bars({"latency": [row(60.0), row(900.0, 200), row(900.0, service="rubis"), row(41.0, mode="running")]})
     assert [(bar["bar"], bar["is_met"]) for bar in found] == [(60.0, True), (40.0, False)]
 
 
@@ -62,7 +68,7 @@ def test_time_left_follows_the_steps_so_far() -> None:
 def test_the_summary_has_a_line_for_everything_that_was_measured() -> None:
     text = "\n".join(summary_lines({**document(), "bars": bars(document())}))
     for words in (
-        "lie   suspended    100     50.0",
+        "key-value  lie   suspended    100     50.0",
         "saturation 200/s",
         "killed  server 0",
         "not measured: not in time",
@@ -72,7 +78,9 @@ def test_the_summary_has_a_line_for_everything_that_was_measured() -> None:
 
 
 def test_each_series_is_a_line_of_the_picture() -> None:
-    lines = latency_lines([*document()["latency"], row(None, 300)])
+    lines = latency_lines(
+        [*(row(ms, size) for ms, size in ((50.0, 100), (70.0, 200), (None, 300))), row(9.0, mode="running")]
+    )
     title = "an active domain lies, passive domains suspended"
     assert [size for size, _, _ in lines[title]] == [100, 200]
     assert len(lines) == 2
@@ -84,8 +92,14 @@ def test_the_pictures_are_written_beside_the_report(tmp_path: Path) -> None:
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
 
 
+def _rubis_plan(directory: Path) -> CellPlan:
+    rubis = SERVICES["rubis"]
+    return CellPlan(directory, directory, "libvirt", 300, "running", image=rubis.image, settings=rubis.settings)
+
+
 def test_the_file_of_either_kind_of_cell_has_no_mistake(tmp_path: Path) -> None:
-    for driver in ("subprocess", "libvirt"):
-        (tmp_path / "cell.toml").write_text(cell_text(CellPlan(tmp_path, tmp_path, driver, 300, "running")))
+    plans = [CellPlan(tmp_path, tmp_path, driver, 300, "running") for driver in DRIVERS]
+    for plan in (*plans, _rubis_plan(tmp_path)):
+        (tmp_path / "cell.toml").write_text(cell_text(plan))
         config = load(tmp_path / "cell.toml")
         assert (config.updates.refresh_updates_max, config.cell.passive_mode) == (300, "running")

@@ -4,8 +4,6 @@ Goes on where the last run ended: rounds that are in the report are not played a
 Exit code 1 if anything that was acknowledged is lost, or anything else went wrong; 130 after Ctrl-C.
 With `--durability none` every round has a cell of its own, and the exit code is 1 if none of them lost anything: then
 this test would find nothing.
-With `--durability none` every round has a cell of its own, and the exit code is 1 if none of them lost anything: then
-this test would find nothing.
 """
 
 import argparse

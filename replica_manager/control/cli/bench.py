@@ -83,7 +83,14 @@ def null_command(
     multiple=True,
     help="Only this one; may be repeated.  [default: all]",
 )
-@click.option("--size", "sizes", type=click.IntRange(2, 10_000), multiple=True, help="U_max.  [default: 100 … 500]")
+@click.option("--size", "sizes", type=click.IntRange(2, 10_000), multiple=True, help="U_max.  [default: 100, 200, 500]")
+@click.option(
+    "--service",
+    "services",
+    type=click.Choice(["key-value", "rubis"]),
+    multiple=True,
+    help="Of the latency; rubis with virtual machines alone.  [default: both]",
+)
 @click.option(
     "--mode", "modes", type=click.Choice(["suspended", "running"]), multiple=True, help="passive_mode.  [default: both]"
 )
@@ -96,6 +103,7 @@ def faults_command(
     driver: Literal["libvirt", "subprocess"],
     parts: tuple[Literal["latency", "throughput", "outage"], ...],
     sizes: tuple[int, ...],
+    services: tuple[Literal["key-value", "rubis"], ...],
     modes: tuple[Literal["suspended", "running"], ...],
     faults: tuple[Literal["lie", "kill"], ...],
     samples: int,
@@ -106,7 +114,8 @@ def faults_command(
 
     Latency of fault handling in its worst case (the passive domain sleeps, U_max - 1 updates wait for it, an active
     domain lies or is killed), throughput after the crash of an active domain, time without service when a server is
-    killed, frozen or cut off.  Key-value service; with virtual machines it needs root and the better part of an hour.
+    killed, frozen or cut off.  Key-value service, and the latency of RUBiS; with virtual machines it needs root and
+    the better part of an hour.
     """
     from benchmarks.fault_benchmark import PARTS, FaultBenchmark, FaultSettings, summary_lines
     from benchmarks.fault_throughput import ThroughputSettings
@@ -116,6 +125,7 @@ def faults_command(
         images.absolute(),
         driver,
         parts or PARTS,
+        services or (("key-value",) if quick else FaultSettings.services),
         sizes or ((100,) if quick else FaultSettings.sizes),
         modes or (("suspended",) if quick else FaultSettings.modes),
         faults or FaultSettings.faults,
