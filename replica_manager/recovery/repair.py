@@ -133,17 +133,19 @@ class Repair:
             return not current.point and not renewal.fresh and (current.turn == self._server or not has_sleeper)
         if member is None or not member.is_live or any(record.is_clean_passive for record in own):
             return False
-        healthy = [record for record in own if record.role is Role.ACTIVE and not record.suspicion]
-        if len(healthy) > 1 and len(self._cell.domains_in(Role.ACTIVE)) > self._cell.threshold:
+        lasting = self._cell.lasting
+        healthy = [record for record in lasting if record.server == self._server and not record.suspicion]
+        if len(healthy) > 1 and len(lasting) > self._cell.threshold:
             return False  # one of them is about to be sent to sleep
         # With nothing left the server leaves the cell instead, and comes back with two fresh domains.
         return any(record.role in (Role.ACTIVE, Role.PASSIVE) for record in own)
 
     @property
     def _renewal(self) -> Renewal | None:
-        """This server's part in the recovery that is under way."""
+        """This server's part in the recovery that is under way, until its next generation has its role."""
         current = self._cell.recoveries.current
-        return None if current is None or self.is_joining else current.of_server(self._server)
+        renewal = None if current is None or self.is_joining else current.of_server(self._server)
+        return None if renewal is None or renewal.switched_at else renewal
 
     def holds(self, domain: DomainId) -> bool:
         """Whether the domain is here, with a state."""

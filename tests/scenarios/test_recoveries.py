@@ -389,3 +389,25 @@ def test_a_recovery_whose_donors_take_long_is_not_taken_for_a_server_that_has_va
     cell.proceed(PASSIVE_0)
     cell.pass_time(40_000)
     assert_renewed(cell)
+
+
+def test_redundancy_is_restored_while_an_old_domain_still_waits_for_its_successor() -> None:
+    """The new sleeper ends just then; the successor has no CPU time, and must not hold the repair up."""
+    cell = stored()
+    sink = RecordingSink()
+    client = cell.open_client(1, sink)
+    cell.cores[0].order_recovery(LIGHTWEIGHT, 7)
+    while not cell.cores[0].repair.holds(NEXT_0):
+        cell.tick(10)
+    cell.pause(PASSIVE_0)
+    cell.submit(1, sink, client, 1, b"append key-001 !")
+    while roles(cell)[NEXT_0] is Role.STARTING:
+        cell.tick(10)
+    cell.cores[0].on_domain_gone(NEXT_0, "killed")
+    cell.pass_time(3_000)
+    assert roles(cell)[ACTIVE_0] is Role.ACTIVE
+    assert roles(cell)[DomainId("s0.g4")] is Role.PASSIVE
+    cell.proceed(PASSIVE_0)
+    cell.pass_time(20_000)
+    assert ACTIVE_0 not in roles(cell)
+    assert_renewed(cell)
