@@ -162,7 +162,8 @@ class StateExport:
 
     def _head(self, point: int, state_format: int) -> StateHead:
         cell, part_bytes_max, service, wall_us = self._source
-        return StateHead(cell, service(), state_format, part_bytes_max, point, wall_us())
+        time_us = self._core.export.service_time_us
+        return StateHead(cell, service(), state_format, part_bytes_max, point, wall_us(), time_us)
 
     def _done(self, writer: StateFileWriter, point: int) -> dict[str, Any]:
         """The file is whole, and on the disk."""

@@ -374,7 +374,7 @@ class ServerAssembly:
         file = OpenStateFile(self.imported.path)
         self._stack.callback(file.close)
         state = await asyncio.to_thread(file.verify)
-        require_fit(state, file.name, self._config, self.imported.digest)
+        require_fit(state, file.name, self._config, self._clock.wall_us(), self.imported.digest)
         first, patience_s = list(self.server.core.feeds), self._config.timeouts.state_ms / 1000
         self._import = StateImport(state, file.name, first, self._connect, patience_s, self._record)
         self.server.importing = self._import.report

@@ -1,5 +1,6 @@
 """A new one-machine cell that begins with a state from a file: checked before its start, compared after it."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def read_import(config: Config, path: Path, digest: str, report: Reporter) -> Im
     """
     with OpenStateFile(path) as file:
         state = file.verify()
-    require_fit(state, file.name, config, digest)
+    require_fit(state, file.name, config, time.time_ns() // 1000, digest)
     head = state.head
     report(
         f"{path}: {state.part_count} parts, {state.byte_count} bytes, of cell {head.cell} before sequence {head.point}"

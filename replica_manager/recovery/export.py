@@ -48,6 +48,8 @@ class Export:
         self._vote: StateVote | None = None
         self.filling: Filling | None = None
         """What the file gets, once a part is agreed on."""
+        self.service_time_us = 0
+        """Of the newest request before the point."""
         self._moved: tuple[object, ...] = ()
         self._moved_ms = self._looked_ms = 0
         self._closed_point, self._close_again_ms = 0, 0
@@ -114,6 +116,7 @@ class Export:
         is_own = (point.kind, point.host, point.token) == (EXPORT, self._server, self._token)
         if is_own and point.attempt == self._attempt:
             self._vote = StateVote(point)
+            self.service_time_us = self._cell.last_timestamp_us
 
     def on_state_digests(self, report: StateDigests, output: CoreOutput) -> None:
         """A domain, here or elsewhere, has given parts of its state."""

@@ -17,13 +17,14 @@ class ImportedState(NamedTuple):
     """The content digest that it must have, hexadecimal; empty: any."""
 
 
-def require_fit(state: StateFile, name: str, config: Config, digest: str = "") -> None:
+def require_fit(state: StateFile, name: str, config: Config, now_us: int, digest: str = "") -> None:
     """Refuse a state that the domains of a cell cannot take in, or would give back otherwise.
 
     Args:
         state: that was read from a file.
         name: of the file.
         config: of the cell.
+        now_us: the present, microseconds since 1970-01-01 UTC.
         digest: the content digest that it must have, hexadecimal; empty: any.
 
     Raises:
@@ -39,6 +40,11 @@ def require_fit(state: StateFile, name: str, config: Config, digest: str = "") -
         # The domains would cut the very same state elsewhere, and their digest would be another one.
         words = f"{name} is cut into parts of at most {part_max} bytes, this cell's service cuts at {own_max}"
         raise StateUnfit(words, f"say state_part_bytes_max = {part_max} in [limits]")
+    begin_us, stands_us = config.service.clock_start_us or now_us, state.head.service_time_us
+    if begin_us <= stands_us:
+        # Services may rely on time that never goes back, as within one cell it does not.
+        words = f"in {name} the service's clock stands at {stands_us}, this cell's begins at {begin_us}"
+        raise StateUnfit(words, f"say clock_start_us = {stands_us + 1}, or later, in [service]")
 
 
 def require_service(state: StateFile, name: str, service: str) -> None:

@@ -47,6 +47,8 @@ class StateHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Sequence number before which everything is in the state."""
     at_us: int
     """When it was exported, microseconds since 1970-01-01 UTC, by the clock of the exporting server."""
+    service_time_us: int = 0
+    """What the service's clock showed at the newest request in the state, likewise; 0: there was none."""
 
 
 class ByteSource(Protocol):

@@ -21,7 +21,7 @@ from tests.control.fake_cell import DIGEST, FakeCell
 from tests.state_files.memory_file import HEAD, content_digest, file_of
 
 PARTS = [b"one", b"two", b"three"]
-FITS = StateHead("shop", "key-value", 1, 256 * 1024, 777, 1_700_000_000_000_000)
+FITS = StateHead("shop", "key-value", 1, 256 * 1024, 777, 1_700_000_000_000_000, 1_600_000_000_000_000)
 DONE = {"file": "/x/f", "point": 777, "parts": 3, "bytes": 2048, "digest": DIGEST}
 
 
@@ -96,10 +96,11 @@ def test_a_file_is_shown_with_everything_that_its_head_says(cell: FakeCell, file
     digest = content_digest(PARTS).hex()
     result = cell.run("state", "show", str(file), config=False)
     assert result.exit_code == 0, result.output
-    first, *rest = result.stdout.splitlines()
+    first, service, clock, *rest = result.stdout.splitlines()
     assert first.startswith("state of cell shop, before sequence 777, exported 2023-11-1")
+    assert service == "service key-value, state format 1, parts of at most 262144 bytes"
+    assert clock.startswith("the service's clock stands at 2020-09-1")
     assert rest == [
-        "service key-value, state format 1, parts of at most 262144 bytes",
         "3 parts, 11 B: whole",
         f"digest {digest}",
     ]
@@ -156,6 +157,24 @@ def test_what_does_not_fit_the_cell_is_refused(
     file.write_bytes(file_of(PARTS, head))
     with pytest.raises(StateUnfit, match=words):
         read_import(load(cell.file), file, digest, print)
+
+
+@pytest.mark.parametrize(
+    ("start", "is_refused"), [("", True), ("[service]\nclock_start_us = 5", True), ("later", False)]
+)
+def test_the_clock_of_a_service_never_goes_back(cell: FakeCell, file: Path, start: str, is_refused: bool) -> None:
+    """Its old cell may have begun at another time than the present, or be ahead of this one's clock."""
+    stands_at = 4_000_000_000_000_000
+    file.write_bytes(file_of(PARTS, StateHead("shop", "", 1, 256 * 1024, 777, 0, stands_at)))
+    begin = f"[service]\nclock_start_us = {stands_at + 1}" if start == "later" else start
+    cell.file.write_text(cell.file.read_text().replace("[service]", begin or "[service]"))
+    config = load(cell.file)
+    if not is_refused:
+        assert read_import(config, file, "", lambda _: None).path == file
+        return
+    with pytest.raises(StateUnfit, match=f"the service's clock stands at {stands_at}, this cell's begins") as raised:
+        read_import(config, file, "", print)
+    assert raised.value.hint == f"say clock_start_us = {stands_at + 1}, or later, in [service]"
 
 
 def test_only_a_new_cell_imports_a_state(cell: FakeCell, file: Path) -> None:

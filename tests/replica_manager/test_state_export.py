@@ -92,7 +92,9 @@ def test_the_file_holds_the_agreed_state_and_says_where_it_is_from(cell: CellWit
     *progress, last = run(cell, path)
     head = assert_file_of(cell.domains[ACTIVE_0], path)
     point = last["done"]["point"]
-    assert head == StateHead("shop", "registers", 1, 1000, point, 1_700_000_000_000_000)
+    last_us = cell.cores[1].cell.last_timestamp_us
+    assert head == StateHead("shop", "registers", 1, 1000, point, 1_700_000_000_000_000, last_us)
+    assert last_us > 0
     assert [report["parts"] for report in progress] == sorted(report["parts"] for report in progress)
     assert progress[-1]["parts"] >= 1
     assert {report["file"] for report in progress} == {str(path)}

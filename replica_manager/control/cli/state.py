@@ -61,12 +61,14 @@ def show_command(file: Path, output: str) -> int:
     head, digest = found.head, found.content_digest.hex()
     if output == "json":
         totals = {"parts": found.part_count, "bytes": found.byte_count, "digest": digest}
-        fields = ("cell", "service", "state_format", "part_bytes_max", "point", "at_us")
+        fields = ("cell", "service", "state_format", "part_bytes_max", "point", "at_us", "service_time_us")
         print_json({"file": str(file), **{field: getattr(head, field) for field in fields}, **totals})
         return ExitCode.OK
     click.echo(f"state of cell {head.cell}, before sequence {head.point}, exported {time_text(head.at_us)}")
     service = head.service or "not known"
     click.echo(f"service {service}, state format {head.state_format}, parts of at most {head.part_bytes_max} bytes")
+    if head.service_time_us:
+        click.echo(f"the service's clock stands at {time_text(head.service_time_us)}")
     click.echo(f"{found.part_count} parts, {bytes_text(found.byte_count)}: whole")
     click.echo(f"digest {digest}")
     return ExitCode.OK
