@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -348,6 +349,10 @@ def test_machines_are_found_by_their_arguments_and_by_their_pid_files(cell: Cell
     (root / "run/qemu/s0.g1.pid").write_text(str(by_file.pid))
     (root / "run/qemu/s0.g9.pid").write_text(str(stranger.pid))
     try:
+        deadline_s = time.monotonic() + 30
+        for process in (by_file, by_argument, stranger):
+            while not Path(f"/proc/{process.pid}/cmdline").read_bytes():  # a program that just began has no arguments
+                assert time.monotonic() < deadline_s
         assert {identity.pid for identity in find_machines(cell.paths)} == {by_file.pid, by_argument.pid}
         cell.down()
         assert (by_file.wait(), by_argument.wait()) == (-signal.SIGKILL, -signal.SIGKILL)
