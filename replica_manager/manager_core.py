@@ -161,11 +161,11 @@ class ManagerCore:
         )
         self.retention = Retention(self.cell, self.requests, self.buffer, self.feeds)
         self.retention.is_whole_log_needed = lambda: self.membership.is_coming_back
-        self.retention.followers_stable = lambda: [
-            self.catch_up.stable_of(server)
+        self.retention.followers_stable = lambda: {
+            server: self.catch_up.stable_of(server)
             for server in {*self.cell.live_servers, *learners}
             if server != settings.server
-        ]
+        }
         self.values = ValueExchange(settings.server, self.cell, self.requests, self.feeds, learners, patience_ms)
         self.voter.on_value_missing = lambda record: self.values.maybe_ask(record, self._output)
         self.findings: dict[tuple[str, int], Contradiction | Verdict] = {}

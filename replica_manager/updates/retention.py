@@ -3,11 +3,12 @@
 Source: design "What may be dropped, and catching up" (`L12` of its list of traps).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.effects import ProgressMade
 from replica_manager.cell.entries import DIGEST_INTERVAL, Progress
+from replica_manager.cell.roles import Role
 from replica_manager.execution.feed import Feed
 from replica_manager.execution.request_log import RequestLog
 from replica_manager.identifiers import DomainId
@@ -33,8 +34,8 @@ class Retention:
         self._requests = requests
         self._buffer = buffer
         self._feeds = feeds
-        self.followers_stable: Callable[[], Iterable[int]] = lambda: ()
-        """The stable prefixes that peers have told of, live ones and learners; its owner sets it."""
+        self.followers_stable: Callable[[], Mapping[int, int]] = dict
+        """The stable prefixes that peers have told of, live ones and learners, by server; its owner sets it."""
         self.is_whole_log_needed: Callable[[], bool] = lambda: False
         """Whether domains may come back that nothing is known of yet; its owner sets it."""
         self._digests: dict[int, bytes] = {}
@@ -99,10 +100,17 @@ class Retention:
     def _held_for_followers(self) -> list[int]:
         """Who is near gets the values it misses, also one that joined while `stable_all` was ahead of it.
 
-        A learner that is far begins with a state anyway; a live server reports, and so is in `stable_all` itself.
+        A learner that is far begins with a state: from its point on it needs the values, and may read of the point, and
+        say how far it is, long after the others have everything stable.  A live server reports, and so is in
+        `stable_all` itself.
         """
         limit = self._cell.sequence - FOLLOWER_LAG_MAX
-        return [stable for stable in self.followers_stable() if stable >= limit]
+        stable = dict(self.followers_stable())
+        for server in self._cell.next_generation:
+            points = [one.since for one in self._cell.domains_of(server) if one.role is Role.STARTING]
+            if points and not self._cell.is_live(server):
+                stable[server] = max(stable.get(server, 0), min(points) - 1)
+        return [position for position in stable.values() if position >= limit]
 
     def _needed_from(self) -> int:
         buffer = self._buffer

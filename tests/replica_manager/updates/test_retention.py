@@ -6,7 +6,14 @@ import msgspec
 import pytest
 
 from agreement.messages import Entry, ServerLeft
-from replica_manager.cell.entries import DIGEST_INTERVAL, OpenClient, Progress, encode_entry
+from replica_manager.cell.entries import (
+    DIGEST_INTERVAL,
+    OpenClient,
+    Progress,
+    RepairPoint,
+    Stopped,
+    encode_entry,
+)
 from replica_manager.execution.feed import PowerAction
 from replica_manager.execution.request_log import RequestRecord
 from replica_manager.identifiers import ClientId, DomainId
@@ -105,6 +112,25 @@ def test_a_server_that_left_holds_no_values_up() -> None:
         cell.tick()
     assert kept_values(cell.cores[0]) == 7
     cell.order_change(ServerLeft(2, True))
+    assert kept_values(cell.cores[0]) == 0
+
+
+def test_what_comes_after_a_joiners_point_is_kept_until_it_has_told_that_it_has_it() -> None:
+    """L12: it may read of its own point late, and would wait for a value that nobody has any more."""
+    cell = LockstepCell(1, is_repairing=False)
+    sink = RecordingSink()
+    client = cell.open_client(0, sink)
+    cell.submit(0, sink, client, 1, b"append a x")
+    cell.order_change(ServerLeft(1, True))
+    cell.is_lost = lambda sender, _receiver, _message: sender == 1
+    cell.order_entry(RepairPoint(["s1.g3"], 0, cell.sequence))
+    for number in range(2, 6):
+        cell.submit(0, sink, client, number, b"append a x")
+    for _ in range(3):
+        cell.tick()
+    assert kept_values(cell.cores[0]) == 4
+    cell.order_entry(Stopped("s1.g3", "given up", cell.sequence))
+    cell.tick()
     assert kept_values(cell.cores[0]) == 0
 
 
