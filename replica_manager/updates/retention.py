@@ -9,6 +9,7 @@ from replica_manager.cell.cell_state import CellState
 from replica_manager.cell.effects import ProgressMade
 from replica_manager.cell.entries import DIGEST_INTERVAL, Progress
 from replica_manager.cell.roles import Role
+from replica_manager.cell.state_points import REPAIR
 from replica_manager.execution.feed import Feed
 from replica_manager.execution.request_log import RequestLog
 from replica_manager.identifiers import DomainId
@@ -106,7 +107,10 @@ class Retention:
         """
         limit = self._cell.sequence - FOLLOWER_LAG_MAX
         stable = dict(self.followers_stable())
-        for server in self._cell.next_generation:
+        point = self._cell.state_point
+        # What a server left behind that has vanished waits for nothing.
+        present = stable.keys() | ({point.host} if point is not None and point.kind == REPAIR else set())
+        for server in present:
             points = [one.since for one in self._cell.domains_of(server) if one.role is Role.STARTING]
             if points and not self._cell.is_live(server):
                 stable[server] = max(stable.get(server, 0), min(points) - 1)
