@@ -16,6 +16,7 @@ from replica_manager.ordering.peer_port import PeerTransport
 from replica_manager.ordering.stable_log import SqliteStableStorage
 from replica_manager.replica_server import ReplicaServer
 from replica_manager.server_report import cell_report, domain_reports, explanation
+from replica_manager.standing import Standing
 
 
 class ServerHandlers:
@@ -115,6 +116,10 @@ class ServerHandlers:
 
     async def checkpoint(self, _parameters: dict[str, Any]) -> dict[str, Any]:
         """Order a checkpoint and wait until every domain has given its state."""
+        standing = self._server.core.standing
+        if standing is not Standing.SERVING:
+            # What it orders nobody takes, and nobody would end the waiting.
+            raise RequestRefused("not_ready", f"this server is {standing.value}", "wait until it serves")
         try:
             return await self._server.checkpoint()
         except CheckpointUnderWay as error:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -105,3 +107,20 @@ def test_without_witnesses_a_cell_restarts_only_with_all_servers_or_with_the_ope
     cell.ok("server", "join", "1")
     cell.wait_whole()
     assert asyncio.run(writers.missing()) == []
+
+
+def test_a_server_that_waits_for_the_others_orders_no_checkpoint(make_cell: Callable[..., LiveCell]) -> None:
+    """Nobody would take the order, and the operator would wait for ever."""
+    cell = make_cell(cell='restart = "never"')
+    cell.ok("cell", "up")
+    cell.kill("server 0", "server 1")
+    words = [sys.executable, "-P", "-m", "replica_manager", "server", "run", "--id", "0", "-c", str(cell.file)]
+    with (cell.directory / "again.log").open("w") as output:
+        again = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        cell.wait("a server that has come back", lambda: cell.ask(0).get("state") == "returning")
+        code, _, err = cell.spare("checkpoint")
+        assert (code, "this server is returning" in err) == (1, True), err
+    finally:
+        again.terminate()
+        again.wait(60)
