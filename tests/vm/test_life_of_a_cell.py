@@ -187,9 +187,14 @@ def test_every_machine_is_renewed_twice_while_a_client_writes(cell: VmCell) -> N
         writing.result()
     assert not first & {*cell.domains("active"), *cell.domains("passive")}
     until(lambda: len(cell.machines()) == 4, "the old machines are gone")
-    disks = [path.name for server in cell.config.server for place in server.storage for path in Path(place).iterdir()]
-    assert not [name for name in disks if name.split(".qcow2")[0] in first], disks
+    until(lambda: not first & _disks(cell), "their disks are gone")
     ledger.require()
+
+
+def _disks(cell: VmCell) -> set[str]:
+    """Return the domains of which a disk is there."""
+    places = [Path(place) for server in cell.config.server for place in server.storage]
+    return {path.name.removesuffix(".qcow2") for place in places for path in place.iterdir()}
 
 
 def test_a_killed_server_comes_back_with_its_redundancy(cell: VmCell) -> None:
