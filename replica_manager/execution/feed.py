@@ -2,9 +2,10 @@
 
 A feed's cursor is the first sequence number not yet handed to the domain.  It moves only forward and by one: past
 `s` by `Execute(s)`, or by `s`'s update once `s` is in this server's stable prefix.  A passive domain is fed updates
-only; an active one updates up to the stable prefix and `Execute` from there.  A role change never moves a cursor, so
-nothing is skipped or done twice.  A fresh domain is fed nothing until it holds the state of a point; then it is fed
-like a passive one from there.
+only; an active one updates up to the stable prefix and `Execute` from there.  What was settled at a restart of the
+cell has no updates any more: whatever its role has become, a domain executes that itself.  A role change never moves
+a cursor, so nothing is skipped or done twice.  A fresh domain is fed nothing until it holds the state of a point; then
+it is fed like a passive one from there.
 
 Source: design "Execution and voting", "One feed per domain" (`L1`: with "active from number s" instead of a cursor,
 an older open number deadlocks the cell).
@@ -268,10 +269,15 @@ class Feed:
         """Return the last number whose effects are on the domain's disk, numbers without effect included."""
         if self._has_unsynced or self.is_syncing:
             return self.synced_cursor - 1
-        if self.role is Role.PASSIVE and not self.applying_up_to:
+        if self._is_fed_updates_alone and not self.applying_up_to:
             return max(self.confirmed, buffer.next_update(self.cursor) - 1)
         # What is handed and not confirmed is not on the disk: a power cut would have to feed it again.
         return self.confirmed
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether it has yet to be handed requests that it executes for itself after a restart of the cell."""
+        return self.cursor <= self.replay_through
 
     @property
     def executes_from(self) -> int | None:
@@ -280,9 +286,14 @@ class Feed:
 
     def needed_from(self, buffer: UpdateBuffer) -> int:
         """Return the first number that the domain may still need from the log."""
-        if self.role is Role.PASSIVE:
+        if self._is_fed_updates_alone:
             return min(self.confirmed + 1, self.cursor) if self.applying_up_to else buffer.next_update(self.cursor)
         return self.confirmed + 1
+
+    @property
+    def _is_fed_updates_alone(self) -> bool:
+        """Whether numbers without update are nothing to it: it is passive and has no request to execute any more."""
+        return self.role is Role.PASSIVE and not self.executing and not self.is_replaying
 
     def is_refresh_due(self, buffer: UpdateBuffer) -> bool:
         """Whether a passive domain should be woken for updates."""
@@ -310,7 +321,7 @@ class Feed:
     def _needs_cpu(self, buffer: UpdateBuffer) -> bool:
         if self.role is Role.ACTIVE or self._settings.is_passive_kept_running or self.is_alert or not self.is_filled:
             return True
-        busy = self.applying_up_to or self.is_syncing or self.state_point or self.executing
+        busy = self.applying_up_to or self.is_syncing or self.state_point or self.executing or self.is_replaying
         return bool(busy) or self.is_refresh_due(buffer)
 
     # -- what is handed next -----------------------------------------------------------------------------------
@@ -319,12 +330,13 @@ class Feed:
         """Append the frames that can be sent now to `out` and move the cursor."""
         if not self.is_linked or self.power is not Power.RUNNING or not self.is_filled:
             return
-        if self.role is Role.ACTIVE:
-            while self._step_active(requests, buffer, out):
-                pass
-        else:
-            while self._step_passive(buffer, out):
-                pass
+        while self._step(requests, buffer, out):
+            pass
+
+    def _step(self, requests: RequestLog, buffer: UpdateBuffer, out: list[ToWrapper]) -> bool:
+        if self.role is Role.ACTIVE or self.is_replaying:
+            return self._step_active(requests, buffer, out)
+        return self._step_passive(buffer, out)
 
     def _step_active(self, requests: RequestLog, buffer: UpdateBuffer, out: list[ToWrapper]) -> bool:
         if self.is_sync_due and self._maybe_sync(out):

@@ -3,6 +3,8 @@
 import pytest
 
 from replica_manager.cell.entries import RepairPoint, encode_entry
+from replica_manager.cell.roles import Role
+from replica_manager.execution import feed
 from replica_manager.identifiers import ClientId, DomainId
 from replica_manager.intake.port import Outcome
 from replica_manager.peer_messages import Position, Presence, Relay
@@ -70,6 +72,25 @@ def test_disks_of_different_progress_end_in_the_same_state() -> None:
     cell.come_back()
     cell.pass_time(3_000)
     cell.is_lost = lambda *_: False
+    _require_alive(cell)
+
+
+def test_who_is_made_passive_before_it_has_caught_up_executes_what_is_settled_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of what is settled there are no updates any more: fed those alone, a slow domain had skipped what it had not
+    been handed when others turned out to suffice.  More was to be executed than is handed to a domain at a time.
+    """
+    monkeypatch.setattr(feed, "EXECUTES_IN_FLIGHT_MAX", 4)
+    former, _ = _former()
+    cursors = dict.fromkeys((A0, P0, A1), former.sequence + 1)
+    cell = RestartedCell(former.agreed, {**cursors, P1: 1})
+    cell.pause(P1)
+    cell.come_back()
+    cell.pass_time(1_000)
+    assert [core.cell.domains[P1].role for core in cell.cores] == [Role.PASSIVE] * 2
+    assert len(cell.cores[1].feeds[P1].executing) == 4
+    cell.proceed(P1)
     _require_alive(cell)
 
 

@@ -4,7 +4,15 @@ import pytest
 
 from exec_wrapper.wire import ApplyUpdates, Execute, Sync, ToWrapper
 from replica_manager.cell.roles import Role
-from replica_manager.execution.feed import EXECUTE_BYTES_IN_FLIGHT_MAX, Feed, FeedMisuse, FeedSettings, Power
+from replica_manager.execution.feed import (
+    EXECUTE_BYTES_IN_FLIGHT_MAX,
+    EXECUTES_IN_FLIGHT_MAX,
+    Feed,
+    FeedMisuse,
+    FeedSettings,
+    Power,
+    PowerAction,
+)
 from replica_manager.execution.request_log import RequestLog, RequestRecord
 from replica_manager.identifiers import ClientId, DomainId
 from replica_manager.updates.update_buffer import UpdateBuffer
@@ -123,3 +131,51 @@ def test_one_request_above_the_bound_is_handed_alone() -> None:
     assert len(bench.pump()) == 1
     bench.feed.on_executed(1, has_update=False)
     assert len(bench.pump()) == 1
+
+
+def test_a_domain_that_becomes_passive_goes_on_executing_what_was_settled_at_a_restart() -> None:
+    """There are no updates of it: a batch behind it must not pass over what the domain was not handed yet."""
+    bench = Bench(Role.ACTIVE)
+    settled = EXECUTES_IN_FLIGHT_MAX + 2
+    for _ in range(settled):
+        bench.order()
+    bench.buffer.restart_at(settled)
+    bench.feed.replay_through = settled
+    assert len(bench.pump()) == EXECUTES_IN_FLIGHT_MAX
+    bench.feed.role = Role.PASSIVE
+    for _ in range(2):
+        bench.buffer.take_in(bench.order(), b"u")
+    assert bench.pump() == []
+    assert bench.feed.needed_from(bench.buffer) == 1
+    for sequence in range(1, EXECUTES_IN_FLIGHT_MAX + 1):
+        bench.feed.on_executed(sequence, has_update=True)
+    executes = bench.pump()
+    assert [frame.sequence for frame in executes if isinstance(frame, Execute)] == [settled - 1, settled]
+    assert len(executes) == 2
+    for sequence in (settled - 1, settled):
+        bench.feed.on_executed(sequence, has_update=True)
+    (batch,) = bench.pump()
+    assert isinstance(batch, ApplyUpdates)
+    assert (batch.previous, batch.up_to, len(batch.updates)) == (settled, settled + 2, 2)
+
+
+def test_what_a_domain_was_handed_before_it_became_passive_is_durable_only_when_it_was_executed() -> None:
+    """A4: the log was cut above it, and after a power cut nobody could have handed it again."""
+    bench = Bench(Role.ACTIVE)
+    bench.order()
+    bench.pump()
+    bench.feed.role = Role.PASSIVE
+    bench.buffer.take_in(1, b"u")
+    assert bench.feed.durable_through(bench.buffer) == 0
+    assert bench.feed.needed_from(bench.buffer) == 1
+
+
+def test_a_passive_domain_that_has_yet_to_execute_what_was_settled_gets_processor_time() -> None:
+    bench = Bench(Role.PASSIVE)
+    bench.order()
+    bench.buffer.restart_at(1)
+    bench.feed.replay_through = 1
+    assert bench.feed.plan_power(bench.buffer) is None
+    assert [type(frame) for frame in bench.pump()] == [Execute]
+    bench.feed.on_executed(1, has_update=False)
+    assert bench.feed.plan_power(bench.buffer) is PowerAction.SUSPEND
