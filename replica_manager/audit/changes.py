@@ -117,7 +117,8 @@ def _change(record: AuditRecord) -> Change:
         case "membership_changed":
             left = data.get("left_server")
             subject, what = "cell", "a server joined" if left is None else f"server {left} left"
-            live = ", ".join(map(str, data.get("live_servers") or ()))
+            servers = data.get("live_servers")
+            live = ", ".join(map(str, servers)) if isinstance(servers, list | tuple) else str(servers)
             evidence = f"live servers {live}; votes needed {data.get('threshold')}"
         case "request_resolved":
             subject, what = f"request {data.get('sequence')}", str(data.get("action"))

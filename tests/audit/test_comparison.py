@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from replica_manager.audit.chain import read_chain
@@ -193,6 +193,7 @@ RECORDS = st.tuples(
 
 
 @given(st.lists(RECORDS, max_size=6), st.lists(RECORDS, max_size=6))
+@example([("membership_changed", 0, {"since": None, "through": None, "live_servers": True})], [])
 @settings(max_examples=100, deadline=None)
 def test_records_of_any_content_are_read(
     first: list[tuple[str, int, dict[str, Any]]], second: list[tuple[str, int, dict[str, Any]]]

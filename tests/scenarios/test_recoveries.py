@@ -251,6 +251,7 @@ class NeverEnds(FakeDomain):
         return [StatePart(part.point, part.index, False, part.data or b"more") for part in parts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("planted", [EndsEarly, StallsHalfWay, NeverEnds])
 @pytest.mark.parametrize("faulty", [PASSIVE_0, PASSIVE_1, ACTIVE_1])
 @pytest.mark.parametrize("kind", [LIGHTWEIGHT, RESILIENT])
