@@ -192,6 +192,10 @@ class CellState:
         record = self.domains.get(domain)
         return record is not None and record.is_counted
 
+    def is_present(self, domain: DomainId) -> bool:
+        """Whether a domain is known and not retired."""
+        return self.table.present(domain) is not None
+
     def is_overtaken(self, seen: int) -> bool:
         """Whether roles changed after what a proposer had seen (`L5`: two planners would else demote twice)."""
         return self.roles_changed_at > seen

@@ -133,16 +133,12 @@ class Export:
 
     def _judge(self, vote: StateVote, output: CoreOutput) -> None:
         cell = self._cell
-        outcome = vote.judge(cell.threshold, cell.f_prime, cell.is_counted, self._is_present)
+        outcome = vote.judge(cell.threshold, cell.f_prime, cell.is_counted, self._cell.is_present)
         convict(vote, cell, output)
         if isinstance(outcome, Diverged | Exceeded):
             self._try_again("the states that were given differ, or are too few", output)
         elif vote.agreed:
             self._fill(vote, output)
-
-    def _is_present(self, domain: DomainId) -> bool:
-        record = self._cell.domains.get(domain)
-        return record is not None and record.role is not Role.RETIRED
 
     def _fill(self, vote: StateVote, output: CoreOutput) -> None:
         if self.filling is None:

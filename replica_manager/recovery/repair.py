@@ -287,7 +287,7 @@ class Repair:
 
     def _judge(self, vote: StateVote, output: CoreOutput) -> None:
         cell = self._cell
-        outcome = vote.judge(cell.threshold, cell.f_prime, cell.is_counted, self._is_present)
+        outcome = vote.judge(cell.threshold, cell.f_prime, cell.is_counted, self._cell.is_present)
         convict(vote, cell, output)
         # Half a state cannot be taken back.  A recovery that ends early costs a boot ahead; a repair that does, time.
         if vote.is_whole or (vote.agreed and vote.point.kind == RECOVERY):
@@ -298,10 +298,6 @@ class Repair:
                 self._try_again("the states that were given differ, or are too few", output)
             case _:
                 pass
-
-    def _is_present(self, domain: DomainId) -> bool:
-        record = self._cell.domains.get(domain)
-        return record is not None and record.role is not Role.RETIRED
 
     def _fill(self, vote: StateVote, output: CoreOutput) -> None:
         assert self._fresh is not None
@@ -373,7 +369,7 @@ class Repair:
         vote = self._vote
         if vote is None or vote.point.kind != RECOVERY:
             return False
-        records = (self._cell.domains[domain] for domain in vote.missing if self._is_present(domain))
+        records = (self._cell.domains[domain] for domain in vote.missing if self._cell.is_present(domain))
         return any(not record.suspicion for record in records)
 
     # -- ends --------------------------------------------------------------------------------------------------
@@ -556,6 +552,6 @@ class Repair:
         self._try_again("states do not come in time", output)
 
     def _suspect_missing(self, output: CoreOutput) -> None:
-        for domain in () if self._vote is None else filter(self._is_present, self._vote.missing):
+        for domain in () if self._vote is None else filter(self._cell.is_present, self._vote.missing):
             entry = Suspected(domain, "it does not give its state in time", self._cell.sequence)
             output.proposals.append(encode_entry(entry))
